@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+# What people do here. `make` alone lists it. Every target sets up .venv first, once (.ci/setup).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PYTHON ?= python3
+PY := .venv/bin/python
+ARGS ?=
+JOBS ?= 2
+SEEDS ?= 10000
+MESSAGE ?=
+
+.PHONY: help setup demo lint test simulate mutants bench lock migration clean
+
+help:
+	@echo 'make demo                    three agencies on this machine play a referral; ARGS="--exit" ends after it'
+	@echo 'make test                    every check and every test, on SQLite and PostgreSQL'
+	@echo 'make lint                    the checks alone: ruff, mypy, import-linter'
+	@echo 'make simulate SEEDS=10000    many nodes over a bad network, one run for each seed'
+	@echo 'make mutants                 deliberate faults, each of which the simulator must catch'
+	@echo 'make bench                   how fast, how large; compared with the last time'
+	@echo 'make migration MESSAGE="…"   a new migration from the difference to node/storage/tables.py'
+	@echo 'make lock                    newest allowed packages into requirements.lock (needs uv)'
+	@echo 'make clean                   remove .venv and what runs left behind'
+
+setup:
+	@.ci/setup
+
+demo: setup
+	@.venv/bin/staffetta demo $(ARGS)
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+test: setup
+	@.ci/system-packages
+	@$(MAKE) lint
+	$(PY) -m pytest -n $(JOBS) $(ARGS)
+
+simulate: setup
+	@$(PY) -m tests.simulator --seeds $(SEEDS) $(ARGS)
+
+mutants: setup
+	@$(PY) -m tests.mutants $(ARGS)
+
+bench: setup
+	@$(PY) -m bench $(ARGS)
+
+# A scratch database at the last migration is what the tables are compared with.
+migration: setup
+	@test -n "$(MESSAGE)" || { echo 'Say what it does: make migration MESSAGE="add a review date"' >&2; exit 1; }
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	number=$$(printf '%04d' $$(($$(find migrations/versions -name '[0-9]*.py' | wc -l) + 1))); \
+	$(PY) -m alembic -x url="sqlite:///$$scratch/db" upgrade head; \
+	$(PY) -m alembic -x url="sqlite:///$$scratch/db" revision --autogenerate --rev-id "$$number" -m "$(MESSAGE)"; \
+	$(PY) -m ruff format migrations
+
+# Only what is in [project] and its extras; the header says the rest. No address of an index gets into the file.
+lock:
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock.new
+	@{ sed -n '1,2p' requirements.lock; cat requirements.lock.new; } >requirements.lock.whole
+	@mv requirements.lock.whole requirements.lock
+	@rm requirements.lock.new
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

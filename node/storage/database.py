@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine room: whole transactions on threads of their own, several of them committed together.
+
+A caller hands in a plain function `fn(db, ...)`, `db` being a SQLAlchemy `Connection` inside a transaction, and
+awaits its result; what it gets is committed, on disk. On SQLite there is one writer thread with the one writing
+connection (two that write or checkpoint at the same instant can corrupt a WAL file), guarded against a second
+process by a lock file; on PostgreSQL any number of processes may work side by side.
+
+What a function handed in must keep to:
+
+- it touches nothing but the database. It may run more than once: when one of a group fails, the group is rolled
+  back and each runs again alone; a conflict on PostgreSQL is tried again. What must happen once it is committed
+  (waking a worker) is registered with `after_commit`;
+- it neither commits nor rolls back (`db.begin_nested()` is allowed);
+- it catches a broken constraint only inside `db.begin_nested()`, because PostgreSQL ends the transaction otherwise.
+
+Refuses to decide anything, to log a statement's values, and to report success before the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from node import faults
+from node.errors import ConfigError, DatabaseBusy, DatabaseUnavailable
+from node.storage import files
+from node.storage.engines import SQLITE, Engines, explain, is_conflict, open_postgresql, open_sqlite, parse_url
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Groups of 32 already reach nine tenths of what grouping can give; more would only lengthen each one's wait.
+GROUP_MAX_JOBS = 64
+# Each try doubles a wait that starts at 5 ms and ends at 320 ms: about 1.3 s in all.
+_CONFLICT_TRIES = 10
+_CONFLICT_WAIT_SECONDS = 0.005
+_CONFLICT_WAIT_MAX_SECONDS = 0.32
+_TRUNCATE_TRIES = 20
+_TRUNCATE_WAIT_SECONDS = 0.05
+
+_AFTER_COMMIT = "staffetta_after_commit"
+
+log = structlog.get_logger(__name__)
+
+
+def after_commit(db: Connection, fn: Callable[[], None]) -> None:
+    """`fn` is called, on a database thread, when the transaction of `db` is committed, and never if it is not.
+
+    It must be short, and must not wait for the database. Its failure is logged: what was committed stays.
+    """
+    db.info.setdefault(_AFTER_COMMIT, []).append(fn)
+
+
+class _Job:
+    """A function to run in a transaction, and where its outcome goes."""
+
+    __slots__ = ("call", "error", "future", "loop", "result")
+
+    def __init__(self, call: Callable[[Connection], Any], loop: asyncio.AbstractEventLoop | None) -> None:
+        self.call = call
+        self.loop = loop
+        self.future: asyncio.Future[Any] | Future[Any] = Future() if loop is None else loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """On the thread that waits, or for a synchronous caller on any: the future has its outcome."""
+        if self.future.done():  # whoever waited was cancelled; what was committed stays committed
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class _Maintenance:
+    """A function for a writer's connection outside any transaction; never part of a group."""
+
+    __slots__ = ("call", "future")
+
+    def __init__(self, call: Callable[[Connection], Any]) -> None:
+        self.call = call
+        self.future: Future[Any] = Future()
+
+
+class Database:
+    """An open database. Made by `Database.open`; `close` must be called, and waits for what is under way."""
+
+    def __init__(
+        self, engines: Engines, lock: int | None, writers: int, readers: int, chance: Callable[[], float]
+    ) -> None:
+        self._engines = engines
+        self._lock = lock
+        self._chance = chance
+        self._queue: queue.SimpleQueue[_Job | _Maintenance | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._is_closed = False
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="staffetta-read")
+        self._writers = [
+            threading.Thread(target=self._work, name=f"staffetta-write-{number}", daemon=True)
+            for number in range(writers)
+        ]
+        for thread in self._writers:
+            thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        data_dir: Path | None = None,
+        password_file: Path | None = None,
+        readers: int = 2,
+        writers: int = 1,
+        chance: Callable[[], float] = random.random,
+    ) -> Database:
+        """Open the database at `url`, creating an SQLite file that is missing; one round trip shows that it answers.
+
+        `data_dir` is where a relative SQLite path begins. `password_file` is for PostgreSQL. `writers` is the number
+        of writing threads on PostgreSQL (SQLite has one); one per process avoids conflicts between transactions of
+        the same process and groups them best, more hide the distance to a remote server. `chance` yields the
+        jitter, a fraction of 1, of the wait after a conflict.
+
+        Raises `ConfigError` with what the operator must do: `database-in-use`, `database-damaged`,
+        `database-not-durable`, `database-unreachable`, `database-url` and others.
+        """
+        parsed = parse_url(url, data_dir)
+        if parsed.get_backend_name() == SQLITE:
+            lock = _lock(Path(parsed.database or ""))
+            try:
+                database = cls(open_sqlite(parsed, readers), lock, 1, readers, chance)
+            except BaseException:
+                os.close(lock)
+                raise
+        else:
+            password = None
+            if password_file is not None:
+                password = files.read_secret(password_file, "the database's password").decode().strip()
+            database = cls(open_postgresql(parsed, password, writers, readers), None, writers, readers, chance)
+        try:
+            database.write_sync(_look)
+            database.read_sync(_look)
+        except DatabaseUnavailable as error:
+            database.close()
+            raise ConfigError(
+                "database-unreachable",
+                "The database does not answer or refuses us. Check that it runs, its address, name, user and password.",
+            ) from error
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @property
+    def kind(self) -> str:
+        """`engines.SQLITE` or `engines.POSTGRESQL`."""
+        return self._engines.kind
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database; its WAL is beside it."""
+        return self._engines.path
+
+    @property
+    def waiting_count(self) -> int:
+        """How many transactions wait for a writer: for the metrics, and for refusing work in time."""
+        return self._queue.qsize()
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(db, ...)` in a transaction; when this returns, it is committed and on disk.
+
+        What `fn` raises is raised here, and nothing of it was kept. Besides: `StorageFull`, `DatabaseBusy`,
+        `DatabaseUnavailable`. A caller that is cancelled takes back a transaction only if it has not begun.
+        """
+        job = _Job(lambda db: fn(db, *args, **kwargs), asyncio.get_running_loop())
+        self._submit(job)
+        return cast(T, await cast("asyncio.Future[Any]", job.future))
+
+    def write_sync(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for a thread that may wait (a command, a test); never on an event loop or a database thread."""
+        job = _Job(lambda db: fn(db, *args, **kwargs), None)
+        self._submit(job)
+        return cast(T, cast("Future[Any]", job.future).result())
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(db, ...)` on one snapshot of what is committed; a statement that writes is refused."""
+        return await asyncio.wrap_future(self._submit_read(lambda db: fn(db, *args, **kwargs)))
+
+    def read_sync(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for a thread that may wait."""
+        return self._submit_read(lambda db: fn(db, *args, **kwargs)).result()
+
+    def maintain(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` alone on a writer's connection, outside a transaction; it begins its own if it wants one.
+
+        For migrations, copies and checkpoints. On SQLite nobody else writes meanwhile. Blocks the calling thread.
+        """
+        job = _Maintenance(fn)
+        self._submit(job)
+        return cast(T, job.future.result())
+
+    async def checkpoint_truncate(self) -> bool:
+        """On SQLite: everything committed is in the database file and the WAL is empty, shown by its size.
+
+        To be called before an erasure is signed: until then the WAL holds the old bytes. True when that is proven,
+        False on PostgreSQL, whose server keeps its own log and cannot prove it to us. `DatabaseBusy` when readers
+        kept it from happening.
+        """
+        path = self.path
+        if path is None:
+            return False
+        for _ in range(_TRUNCATE_TRIES):
+            if await asyncio.to_thread(self.maintain, lambda db: _truncate(db, path)):
+                return True
+            await asyncio.sleep(_TRUNCATE_WAIT_SECONDS)
+        raise DatabaseBusy("checkpoint-busy", "The database is being read without a pause. Try again in a moment.")
+
+    def close(self) -> None:
+        """Finish what was handed in, refuse what comes after, close every connection, give up the lock file."""
+        with self._gate:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            for _ in self._writers:
+                self._queue.put(None)
+        self._readers.shutdown(wait=True)
+        self._engines.reader.dispose()
+        for thread in self._writers:
+            thread.join()
+        self._engines.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def aclose(self) -> None:
+        """`close`, without stopping the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def _submit(self, job: _Job | _Maintenance) -> None:
+        with self._gate:  # nothing may enter the queue behind the writers' signal to end
+            if self._is_closed:
+                raise DatabaseUnavailable("database-closed", "The database was closed: the node is stopping.")
+            self._queue.put(job)
+
+    def _submit_read(self, call: Callable[[Connection], T]) -> Future[T]:
+        with self._gate:
+            if self._is_closed:
+                raise DatabaseUnavailable("database-closed", "The database was closed: the node is stopping.")
+            return self._readers.submit(self._run_read, call)
+
+    def _run_read(self, call: Callable[[Connection], T]) -> T:
+        try:
+            with self._engines.reader.connect() as connection, connection.begin():
+                return call(connection)
+        except DBAPIError as error:
+            meaning = explain(error)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+    # On the writers' threads from here on.
+
+    def _work(self) -> None:
+        connection: Connection | None = None
+        is_last = False
+        while not is_last:
+            group, maintenance, is_last = self._take()
+            connection = self._run_group(connection, group)
+            if maintenance is not None:
+                connection = self._run_maintenance(connection, maintenance)
+            # SQLite keeps its one connection; a server's is asked for anew, so that the pool notices a lost one.
+            if connection is not None and self._engines.path is None:
+                connection.close()
+        if connection is not None:
+            connection.close()
+
+    def _take(self) -> tuple[list[_Job], _Maintenance | None, bool]:
+        """What waits, in its order: a group of jobs, and what ended it besides its size."""
+        group: list[_Job] = []
+        item = self._queue.get()
+        while True:
+            if item is None:
+                return group, None, True
+            if isinstance(item, _Maintenance):
+                return group, item, False
+            if not item.future.cancelled():
+                group.append(item)
+            if len(group) >= GROUP_MAX_JOBS:
+                return group, None, False
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return group, None, False
+
+    def _run_group(self, connection: Connection | None, group: list[_Job]) -> Connection | None:
+        if not group:
+            return connection
+        try:
+            connection = self._connect(connection)
+            self._transact(connection, group)
+        except BaseException as error:  # noqa: BLE001 - each job's own error is found below and carried to its caller
+            if len(group) == 1 and not is_conflict(error):
+                group[0].error = _explained(error)
+            else:
+                for job in group:
+                    connection = self._run_alone(connection, job)
+        _deliver(group)
+        return connection
+
+    def _run_alone(self, connection: Connection | None, job: _Job) -> Connection | None:
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                connection = self._connect(connection)
+                self._transact(connection, [job])
+                return connection
+            except BaseException as error:  # noqa: BLE001 - carried to the caller
+                if not self._wait_after(error, attempt):
+                    job.error = _explained(error)
+                    return connection
+        job.error = DatabaseBusy()
+        return connection
+
+    def _connect(self, connection: Connection | None) -> Connection:
+        if connection is not None and not connection.closed and not connection.invalidated:
+            return connection
+        if connection is not None:
+            connection.close()
+        return self._engines.writer.connect()
+
+    def _transact(self, connection: Connection, group: list[_Job]) -> None:
+        """Every job of the group is committed, or none; then its callbacks have run."""
+        callbacks: list[Callable[[], None]] = []
+        connection.info[_AFTER_COMMIT] = callbacks
+        with connection.begin() as transaction:
+            for job in group:
+                job.error = None
+                job.result = job.call(connection)
+                if not transaction.is_active or not self._is_begun(connection):
+                    raise RuntimeError("the transaction was ended by a function handed to the database")
+            faults.point("before-commit")
+        faults.point("after-commit")
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - the transaction is committed; its callers must hear so
+                log.error("after_commit_failed", error_type=type(error).__name__)
+
+    def _is_begun(self, connection: Connection) -> bool:
+        # SQLite rolls back by itself on some errors. Had a function swallowed one, what follows would be committed
+        # statement by statement, and the commit at the end would do nothing and report success.
+        return self._engines.path is None or cast(sqlite3.Connection, connection.connection).in_transaction
+
+    def _run_maintenance(self, connection: Connection | None, job: _Maintenance) -> Connection | None:
+        if not job.future.set_running_or_notify_cancel():
+            return connection
+        try:
+            connection = self._connect(connection)
+            result = job.call(connection)
+            if connection.in_transaction():
+                connection.rollback()
+                raise RuntimeError("maintenance left a transaction open")
+        except BaseException as error:  # noqa: BLE001 - carried to the caller
+            job.future.set_exception(_explained(error))
+        else:
+            job.future.set_result(result)
+        return connection
+
+    def _wait_after(self, error: BaseException, attempt: int) -> bool:
+        """True, after a pause, when the same again may succeed."""
+        if not is_conflict(error):
+            return False
+        pause = min(_CONFLICT_WAIT_SECONDS * 2**attempt, _CONFLICT_WAIT_MAX_SECONDS)
+        time.sleep(pause * (0.5 + self._chance() / 2))
+        return True
+
+
+def _deliver(group: list[_Job]) -> None:
+    """One call into each event loop, however many of its callers are in the group."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in group:
+        if job.loop is None:
+            job.deliver()
+        else:
+            by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        # A loop that is closed has nobody left who waits; the transactions stand.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_deliver_here, jobs)
+
+
+def _deliver_here(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.deliver()
+
+
+def _explained(error: BaseException) -> BaseException:
+    meaning: Exception | None = explain(error)
+    if isinstance(error, StopIteration):  # a future refuses it: it would end whatever generator awaits
+        meaning = RuntimeError("a function handed to the database raised StopIteration")
+    if meaning is None:
+        return error
+    meaning.__cause__ = error
+    return meaning
+
+
+def _look(db: Connection) -> None:
+    db.exec_driver_sql("SELECT 1")
+
+
+def _lock(path: Path) -> int:
+    """A handle that holds the lock file beside the database; released by the system when the process ends."""
+    try:
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            "database-not-openable", "The data folder cannot be written. Check its path, owner and mode."
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            "database-in-use", "Another process has this database open. Stop it first, or use another data folder."
+        ) from error
+    return handle
+
+
+def _truncate(connection: Connection, path: Path) -> bool:
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    is_busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    wal = path.with_name(path.name + "-wal")
+    return not is_busy and (not wal.exists() or wal.stat().st_size == 0)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which node this is: what every room may know about our own agency. Holds nothing personal and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.storage.keystore import Keystore
+from protocol.directory import Directory
+
+#: The actor of what the node does by itself, in the audit trail and beside records.
+NODE = "0" * 32
+
+
+@dataclass(slots=True)
+class Here:
+    """`agency` is our id; `epoch` names our sending chains and is new after a restore; `zone` is an IANA name.
+
+    `directory` is replaced as a whole when a peer is met, verified, blocked, or has a new bundle.
+    """
+
+    agency: str
+    zone: str
+    epoch: str
+    keystore: Keystore
+    directory: Directory

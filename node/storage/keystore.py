@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own keys, each in a file with mode 0600: its signing key, its sealing keys, and a key for local secrets.
+
+None of them opens personal data: that is sealed to desks, whose keys only people hold. Sealing keys are made every
+seven days, offered to peers for 21, and destroyed after 58, longer than any message can be under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from node.errors import ConfigError
+from node.storage import files
+from protocol import crypto
+from protocol.crypto import KemKey, SigningKey
+from protocol.encoding import seconds
+from protocol.identity import KEM_DESTROY_DAYS, KEM_ROTATE_DAYS, KEM_USE_DAYS, KemEntry
+
+_NODE = "node.key"
+_LOCAL = "local.key"
+_KEM = "kem"
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    key: KemKey
+    made_at: int
+    path: Path
+
+
+class Keystore:
+    """Keys parsed once: `node` signs, `local` (32 bytes) seals small local secrets, `kem_keys` open envelopes."""
+
+    def __init__(self, folder: Path, node: SigningKey, local: bytes, slots: list[_Slot]) -> None:
+        self.folder = folder
+        self.node = node
+        self.local = local
+        self._slots = slots
+        self.kem_keys: dict[bytes, KemKey] = {}
+        self._index()
+
+    @classmethod
+    def create(cls, folder: Path, now: datetime) -> Keystore:
+        """Make all keys in an empty folder. Raises ConfigError if there is one already: keys are never overwritten."""
+        files.make_private_folder(folder)
+        files.make_private_folder(folder / _KEM)
+        files.create_secret(folder / _LOCAL, crypto.random_bytes(32))
+        files.create_secret(folder / _NODE, crypto.random_bytes(crypto.SEED_BYTES))
+        store = cls.open(folder)
+        store.rotate(now)
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> Keystore:
+        """Read the keys. Raises ConfigError for a file that is missing, damaged or readable by others."""
+        local = files.read_secret(folder / _LOCAL, "the key for local secrets")
+        node = files.read_secret(folder / _NODE, "the node's signing key")
+        slots = []
+        for path in sorted((folder / _KEM).glob("*.key")):
+            seed = files.read_secret(path, "a sealing key of the node")
+            slots.append(_Slot(KemKey(_sized(seed, path)), int(path.name.partition("-")[0]), path))
+        return cls(folder, SigningKey(_sized(node, folder / _NODE)), _sized(local, folder / _LOCAL), slots)
+
+    def rotate(self, now: datetime, *, force: bool = False) -> bool:
+        """Make a new sealing key if the newest is seven days old (or `force`); true if the bundle changed."""
+        at = seconds(now)
+        newest = max((slot.made_at for slot in self._slots), default=None)
+        if not force and newest is not None and at - newest < KEM_ROTATE_DAYS * 86_400:
+            return False
+        key = KemKey(crypto.random_bytes(crypto.SEED_BYTES))
+        path = self.folder / _KEM / f"{at:012d}-{key.public.hash[:16]}.key"
+        files.create_secret(path, key.seed)
+        self._slots.append(_Slot(key, at, path))
+        self._index()
+        return True
+
+    def destroy_old(self, now: datetime) -> int:
+        """Destroy sealing keys that are 58 days old; returns how many. Only when the clock is beyond doubt."""
+        limit = seconds(now - timedelta(days=KEM_DESTROY_DAYS))
+        old = [slot for slot in self._slots if slot.made_at < limit]
+        for slot in old:
+            files.remove_secret(slot.path)
+        self._slots = [slot for slot in self._slots if slot.made_at >= limit]
+        self._index()
+        return len(old)
+
+    def kem_entries(self, now: datetime) -> tuple[KemEntry, ...]:
+        """What the key bundle offers: the newest four keys that peers may still seal to."""
+        at = seconds(now)
+        usable = [slot for slot in self._slots if at < slot.made_at + KEM_USE_DAYS * 86_400]
+        return tuple(
+            KemEntry(key=slot.key.public.raw, not_before=slot.made_at, not_after=slot.made_at + KEM_USE_DAYS * 86_400)
+            for slot in sorted(usable, key=lambda slot: slot.made_at)[-4:]
+        )
+
+    def _index(self) -> None:
+        self.kem_keys = {bytes.fromhex(slot.key.public.hash[:16]): slot.key for slot in self._slots}
+
+
+def _sized(seed: bytes, path: Path) -> bytes:
+    if len(seed) != crypto.SEED_BYTES:
+        raise ConfigError("secret-damaged", f"The key file {path} is damaged. Restore it from its copy.")
+    return seed

@@ -1,0 +1,594 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every table of a node, the same on SQLite and PostgreSQL.
+
+What is personal is only ever in a column that ends in `_sealed`, or in `messages.body`, and only in sealed form. The
+rest is what a node has to know while nobody is signed in: agencies, desks, types, states, dates. Ids and hashes are
+lower-case hexadecimal text, times are UTC (`UtcDateTime`), lists of codes are JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from node.storage.types import UtcDateTime
+from protocol.codes import (
+    AgencyType,
+    Basis,
+    BusinessStatus,
+    ConsentState,
+    Kind,
+    MessageType,
+    Onward,
+    Priority,
+    ReceiptStatus,
+    Risk,
+    Status,
+)
+from protocol.directory import Standing
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows only in a column of exactly this type.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Delivery(StrEnum):
+    """Where one of our own messages is. Only `queued` and `sent` are in the outbox; the others are ends."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    UNREADABLE = "unreadable"
+    RESEAL_NEEDED = "reseal-needed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHHELD = "withheld"
+
+
+class Arrival(StrEnum):
+    """Where a message from a peer is: applied, waiting for one before it in its chain, or refused and kept aside."""
+
+    APPLIED = "applied"
+    WAITING = "waiting"
+    QUARANTINED = "quarantined"
+
+
+class Side(StrEnum):
+    """Which party of a referral we are."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Lane(StrEnum):
+    """What waits for what in the outbox: alerts for nothing, bulk for everything else. Stored as its index."""
+
+    ALERT = "alert"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+def lane_number(lane: Lane) -> int:
+    """Lanes are claimed in this order."""
+    return list(Lane).index(lane)
+
+
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of only the rows that are still open, so that it does not grow with what is finished."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _id(name: str = "id", *, nullable: bool = False) -> Column[str]:
+    return Column(name, String(32), nullable=nullable)
+
+
+def _hash(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, String(64), nullable=nullable)
+
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+agencies = Table(
+    "agencies",
+    metadata,
+    Column("agency", String(64), primary_key=True),
+    Column("name", String(120), nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("standing", String(16), nullable=False),
+    Column("bundle", LargeBinary, nullable=False),
+    Column("met_at", UtcDateTime, nullable=False),
+    Column("verified_at", UtcDateTime),
+    Column("verified_by", String(32)),
+    Column("confirmed_by_peer_at", UtcDateTime),
+    Column("heard_at", UtcDateTime),
+    Column("bundle_fetched_at", UtcDateTime),
+    # Back-off is by destination: one unreachable agency is tried once, however much waits for it.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("retry_at", UtcDateTime),
+    # The difference between the peer's signed time and ours in a round trip under five minutes.
+    Column("clock_offset_seconds", Integer),
+    Column("clock_seen_at", UtcDateTime),
+    Column("peer_epoch", String(32)),
+    Column("silent_after_hours", Integer, nullable=False, server_default=text("72")),
+    _one_of("type", AgencyType),
+    _one_of("standing", Standing),
+)
+
+invites = Table(
+    "invites",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    _hash("secret_hash"),
+    Column("agency_type", String(40), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(32), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+    Column("used_by", String(64)),
+    Column("second_uses", Integer, nullable=False, server_default=text("0")),
+)
+
+staff = Table(
+    "staff",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("handle", String(40), nullable=False, unique=True),
+    Column("roles", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("kem_public", LargeBinary),
+    Column("sign_public", LargeBinary),
+    Column("seed_salt", LargeBinary),
+    Column("seed_sealed", LargeBinary),
+    Column("seed_recovery_sealed", LargeBinary),
+    Column("totp_sealed", LargeBinary),
+    Column("totp_last_step", BigInteger, nullable=False, server_default=text("0")),
+    Column("officer_certificate", LargeBinary),
+    Column("enrol_hash", String(64)),
+    Column("enrol_expires_at", UtcDateTime),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("retry_at", UtcDateTime),
+    Column("seen_at", UtcDateTime),
+    _one_of("status", ("invited", "active", "disabled")),
+)
+
+desks = Table(
+    "desks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(120), nullable=False, unique=True),
+    Column("profile", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+)
+
+desk_keys = Table(
+    "desk_keys",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False, index=True),
+    Column("serial", Integer, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("retired_at", UtcDateTime),
+    UniqueConstraint("desk_id", "serial"),
+)
+
+desk_wraps = Table(
+    "desk_wraps",
+    metadata,
+    Column("key_hash", ForeignKey("desk_keys.key_hash"), nullable=False),
+    # A member of staff, or `recovery` for the agency's recovery key.
+    Column("holder", String(32), nullable=False, index=True),
+    Column("seed_sealed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key_hash", "holder"),
+)
+
+roster = Table(
+    "roster",
+    metadata,
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False, index=True),
+    Column("serial", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("desk_id", "staff_id"),
+)
+
+# In no backup, and on PostgreSQL in no write-ahead log.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False, index=True),
+    Column("server_secret", LargeBinary, nullable=False),
+    Column("seed_sealed", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False, index=True),
+)
+
+programmes = Table(
+    "programmes",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(120), nullable=False, unique=True),
+    Column("funder", String(120), nullable=False, server_default=text("''")),
+    Column("starts_on", String(10), nullable=False),
+    Column("ends_on", String(10)),
+    Column("review_on", String(10)),
+    CheckConstraint("ends_on IS NOT NULL OR review_on IS NOT NULL", name="ends_or_review"),
+)
+
+# Sealed data of our own that no message carries: what a case says, drafts, how consent was collected, outcomes.
+records = Table(
+    "records",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(24), nullable=False),
+    Column("subject_id", String(32), nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by_staff", String(32), nullable=False),
+    Column("commitments", Text, nullable=False),
+    Column("body_sealed", LargeBinary, nullable=False),
+    Index("ix_records_subject", "subject_id", "kind", "at"),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("programme_id", ForeignKey("programmes.id"), nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False),
+    Column("risk", String(8), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("do_not_contact", Boolean, nullable=False, server_default=text("false")),
+    _one_of("risk", Risk),
+    _partial("ix_cases_open", "desk_id", "opened_at", where="closed_at IS NULL"),
+)
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("peer", ForeignKey("agencies.agency"), nullable=False),
+    Column("case_id", ForeignKey("cases.id"), index=True),
+    Column("opened_by_us", Boolean, nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    _id("peer_desk"),
+    Column("backstop", String(64)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("open", Boolean, nullable=False, server_default=text("true")),
+    # Our chain: what we sent last. Theirs: the last one applied without a gap before it.
+    _id("out_epoch"),
+    Column("out_seq", BigInteger, nullable=False, server_default=text("0")),
+    _hash("out_hash", nullable=True),
+    _id("in_epoch", nullable=True),
+    Column("in_seq", BigInteger, nullable=False, server_default=text("0")),
+    _hash("in_hash", nullable=True),
+    Column("gap_since", UtcDateTime),
+    _partial("ix_threads_peer_open", "peer", where="open"),
+    _partial("ix_threads_gap", "gap_since", where="gap_since IS NOT NULL"),
+)
+
+# One signature over many messages is stored once; each message keeps its binding, place and path for evidence.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("sender_key", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("agency", String(64), nullable=False),
+    _id("id"),
+    Column("incoming", Boolean, nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("type", String(24), nullable=False),
+    Column("thread_id", String(32)),
+    Column("referral_id", String(32)),
+    Column("release_id", String(32)),
+    Column("epoch", String(32)),
+    Column("seq", BigInteger),
+    Column("at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    _hash("content_hash"),
+    # What the recipient said (ours), or what we said (theirs): a duplicate is answered with exactly this.
+    Column("receipt_status", String(20)),
+    Column("receipt_code", SmallInteger),
+    Column("receipt_at", UtcDateTime),
+    Column("envelope_id", String(32)),
+    Column("batch_id", String(64)),
+    Column("proof", LargeBinary),
+    Column("locked_at", UtcDateTime),
+    Column("content", LargeBinary, nullable=False),
+    _hash("body_hash"),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("agency", "id"),
+    _one_of("type", MessageType),
+    _one_of("state", (*Delivery, *Arrival)),
+    _one_of("receipt_status", ReceiptStatus),
+    Index("ix_messages_thread", "thread_id", "at"),
+    Index("ix_messages_chain", "thread_id", "agency", "epoch", "seq"),
+    _partial("ix_messages_release", "release_id", where="release_id IS NOT NULL"),
+    _partial(
+        "ix_messages_aside",
+        "state",
+        "at",
+        where="state IN ('waiting', 'quarantined', 'unreadable', 'reseal-needed', 'rejected', 'expired', 'withheld')",
+    ),
+)
+
+# Only what has not been delivered: a row goes when its receipt, or its end, is committed.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("message_id", String(32), nullable=False, unique=True),
+    Column("peer", String(64), nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("lease_until", UtcDateTime),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Index("ix_outbox_claim", "peer", "lane", "number"),
+    Index("ix_outbox_expiry", "expires_at"),
+)
+
+referrals = Table(
+    "referrals",
+    metadata,
+    # The id of the request that began it. A draft has one before it is sent.
+    Column("id", String(32), primary_key=True),
+    Column("thread_id", ForeignKey("threads.id"), nullable=False, index=True),
+    Column("side", String(8), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("priority", String(12), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("cancellation_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("held_from", String(20)),
+    Column("business_status", String(24)),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", String(32)),
+    Column("release_id", String(32)),
+    Column("part_of", String(32)),
+    Column("requested_at", UtcDateTime),
+    Column("received_at", UtcDateTime),
+    Column("acknowledged_at", UtcDateTime),
+    Column("decided_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("acknowledge_by", UtcDateTime),
+    Column("decide_by", UtcDateTime),
+    Column("resume_by", UtcDateTime),
+    Column("arrive_by", UtcDateTime),
+    Column("needed_by", UtcDateTime),
+    # When `attention` could next change; empty once it is final. A sweep looks only at what is due.
+    Column("attention_at", UtcDateTime),
+    Column("attention", String(24)),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _one_of("side", Side),
+    _one_of("kind", Kind),
+    _one_of("priority", Priority),
+    _one_of("status", Status),
+    _one_of("held_from", Status),
+    _one_of("business_status", BusinessStatus),
+    _partial("ix_referrals_desk_open", "desk_id", "priority", "decide_by", where="ended_at IS NULL"),
+    _partial("ix_referrals_attention", "attention_at", where="attention_at IS NOT NULL"),
+)
+
+# One release: what one agency may get, for what, until when. `ours` says whether we collected or received it.
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("ours", Boolean, nullable=False),
+    Column("case_id", ForeignKey("cases.id"), index=True),
+    Column("thread_id", String(32), index=True),
+    # The recipient if it is ours, else the agency that collected it.
+    Column("agency", String(64), nullable=False),
+    Column("purposes", Text, nullable=False),
+    Column("sections", Text, nullable=False),
+    Column("basis", String(24), nullable=False),
+    Column("onward", String(8), nullable=False),
+    Column("onward_to", Text, nullable=False),
+    Column("given_at", UtcDateTime, nullable=False),
+    Column("valid_until", UtcDateTime, nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("state_at", UtcDateTime, nullable=False),
+    Column("reason_record", String(32)),
+    Column("approved_by", String(32)),
+    _one_of("basis", Basis),
+    _one_of("onward", Onward),
+    _one_of("state", ConsentState),
+    _partial("ix_releases_expiry", "valid_until", where="state IN ('ConsentGiven', 'RenewedConsentGiven')"),
+)
+
+release_events = Table(
+    "release_events",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("release_id", ForeignKey("releases.id"), nullable=False, index=True),
+    Column("state", String(24), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by_staff", String(32)),
+    Column("valid_until", UtcDateTime),
+    Column("record_id", String(32)),
+    _one_of("state", ConsentState),
+)
+
+# A withdrawal and what became of it at one holder: ours to follow up, or theirs for us to answer.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    # The id of the consent.withdraw message.
+    Column("id", String(32), primary_key=True),
+    Column("release_id", ForeignKey("releases.id"), nullable=False, index=True),
+    Column("holder", String(64), nullable=False),
+    Column("thread_id", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by_person", Boolean, nullable=False),
+    Column("erase", Boolean, nullable=False),
+    Column("erase_from", UtcDateTime),
+    Column("do_not_contact", Boolean, nullable=False),
+    Column("locked_at", UtcDateTime),
+    Column("answered_at", UtcDateTime),
+    Column("erased_count", Integer),
+    Column("kept_count", Integer),
+    Column("duty_at", UtcDateTime),
+    _partial("ix_withdrawals_duty", "duty_at", where="answered_at IS NULL"),
+)
+
+followups = Table(
+    "followups",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    _id("plan_id"),
+    Column("ordinal", Integer, nullable=False),
+    Column("thread_id", String(32), index=True),
+    Column("referral_id", String(32)),
+    Column("case_id", String(32), index=True),
+    # True: our people do it. False: the other end does, and we watch the clock on our own.
+    Column("ours", Boolean, nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", String(32)),
+    Column("risk", String(8), nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("reported_at", UtcDateTime),
+    Column("ended", Boolean, nullable=False, server_default=text("false")),
+    Column("record_id", String(32)),
+    # The ladder: the highest rung passed, and when the next one is due; empty once reported.
+    Column("rung", String(32)),
+    Column("next_rung_at", UtcDateTime),
+    Column("snoozed_until", UtcDateTime),
+    UniqueConstraint("plan_id", "ordinal"),
+    _one_of("risk", Risk),
+    _partial("ix_followups_due", "next_rung_at", where="next_rung_at IS NOT NULL"),
+    _partial("ix_followups_open", "desk_id", "due_at", where="NOT ended"),
+)
+
+escalations = Table(
+    "escalations",
+    metadata,
+    Column("followup_id", ForeignKey("followups.id"), nullable=False),
+    Column("rung", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("told", Boolean, nullable=False),
+    PrimaryKeyConstraint("followup_id", "rung"),
+)
+
+# What a person has to do because a machine cannot. One open task of a kind for a subject.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("subject_id", String(64), nullable=False),
+    Column("desk_id", String(32)),
+    Column("staff_id", String(32)),
+    Column("role", String(16)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime),
+    Column("closed_at", UtcDateTime),
+    Column("closed_by", String(32)),
+    _partial("uq_tasks_open", "kind", "subject_id", where="closed_at IS NULL", unique=True),
+    _partial("ix_tasks_open", "desk_id", "created_at", where="closed_at IS NULL"),
+)
+
+# "There is something to read." Nothing in it but for whom. One unread notice for an audience is enough.
+notices = Table(
+    "notices",
+    metadata,
+    Column("audience", String(48), primary_key=True),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # One hash chain per process, so that many processes need not wait for one row; checkpoints join them.
+    Column("chain", String(32), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(32), nullable=False),
+    Column("action", String(48), nullable=False),
+    Column("subject_id", String(64), nullable=False),
+    Column("basis", String(24)),
+    Column("peer", String(64)),
+    _hash("previous"),
+    _hash("hash"),
+    PrimaryKeyConstraint("chain", "seq"),
+    Index("ix_audit_subject", "subject_id"),
+)
+
+# What was erased, by ids only. Kept apart from backups and applied again before a restored node opens.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("agency", String(64), nullable=False),
+    Column("message_id", String(32), nullable=False),
+    Column("sections", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("agency", "message_id"),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("message_agency", String(64), nullable=False),
+    Column("message_id", String(32), nullable=False),
+    _hash("content_hash"),
+    Column("size", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("parts_done", Integer, nullable=False, server_default=text("0")),
+    Index("ix_attachments_message", "message_agency", "message_id"),
+)

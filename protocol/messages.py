@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message types: what a node may read of a message (Specification, 6).
+
+The header of a message carries ids, hashes, codes, dates and integers, and no field in which a text would fit: what
+is written for people travels in the sealed sections. A test walks these types and refuses anything else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from protocol.codes import (
+    Basis,
+    BusinessStatus,
+    Kind,
+    MessageType,
+    Onward,
+    Priority,
+    Purpose,
+    ReceiptStatus,
+    Risk,
+    Section,
+    Status,
+)
+from protocol.encoding import (
+    BATCH_MAX_MESSAGES,
+    CONTENT_MAX_BYTES,
+    REPLAY_HORIZON_DAYS,
+    Counter,
+    Hash,
+    Id,
+    Seconds,
+    decode,
+    encode,
+)
+from protocol.errors import RemoteError
+
+#: Agencies that a person may name for onward sharing: more than a handful is no longer a choice of hers.
+ONWARD_MAX: Final = 8
+#: Files of one message; each has a descriptor of about 250 bytes in the header.
+ATTACHMENTS_MAX: Final = 20
+#: Due dates that a plan announces: two years of the shortest interval.
+PLAN_MAX: Final = 110
+
+Version = Literal[1]
+SectionHashes = Annotated[dict[Section, Hash], msgspec.Meta(max_length=len(Section))]
+Sections = Annotated[tuple[Section, ...], msgspec.Meta(min_length=1, max_length=len(Section))]
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The consent, or other legal basis, on which the sections of a message travel (Specification, 6.3)."""
+
+    release: Id
+    purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(min_length=1, max_length=len(Purpose))]
+    sections: Sections
+    until: Seconds
+    basis: Basis
+    onward: Onward = Onward.NONE
+    onward_to: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=ONWARD_MAX)] = ()
+
+
+class AttachmentRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A file as the node knows it: opaque id, hash of the ciphertext, padded size in bytes, number of parts."""
+
+    id: Id
+    hash: Hash
+    size: Counter
+    parts: Annotated[int, msgspec.Meta(ge=1, le=128)]
+
+
+class Header(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="type",
+    rename={"sender": "from", "recipient": "to"},
+):
+    """What every message says. `from` and `to` are agency ids, `created` and `expires` unix seconds."""
+
+    version: Version
+    id: Id
+    sender: Hash
+    recipient: Hash
+    created: Seconds
+    expires: Seconds
+
+
+class Threaded(Header, frozen=True, kw_only=True):
+    """A message in a thread: `epoch`, `seq` and `prev` chain all that one agency sends to another in it.
+
+    `desk` is the desk it is for. `prev` is the SHA-256 of the content before it in the chain, absent in the first.
+    """
+
+    desk: Id
+    thread: Id
+    epoch: Id
+    seq: Counter
+    priority: Priority
+    prev: Hash | None = None
+    due: Seconds | None = None
+    consent: Claim | None = None
+    sections: SectionHashes = {}
+    attachments: Annotated[tuple[AttachmentRef, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
+    part_of: Id | None = None
+    derived_from: Id | None = None
+
+
+class ReferralRequest(Threaded, frozen=True, kw_only=True, tag="referral.request"):
+    """Asks a desk to take somebody on. Its id is the referral's id. `reply_desk` is the source's desk."""
+
+    kind: Kind
+    reply_desk: Id
+    needed_by: Seconds | None = None
+    backstop: Hash | None = None
+
+
+class Concerning(Threaded, frozen=True, kw_only=True):
+    """A message about one referral of the thread."""
+
+    referral: Id
+
+
+class ReferralUpdate(Concerning, frozen=True, kw_only=True, tag="referral.update"):
+    """The target's act on a referral: the status after it, and the label beside it."""
+
+    action: Literal["acknowledge", "accept", "reject", "start", "hold", "resume", "cancel-by-target", "label"]
+    status: Status
+    business_status: BusinessStatus | None = None
+    resume_by: Seconds | None = None
+    arrive_by: Seconds | None = None
+
+
+class ReferralOutcome(Concerning, frozen=True, kw_only=True, tag="referral.outcome"):
+    """How it ended at the target. What came of it for the person is sealed."""
+
+    action: Literal["complete", "fail"]
+    status: Status
+
+
+class ReferralCancel(Concerning, frozen=True, kw_only=True, tag="referral.cancel"):
+    """The source asks to stop. `by_withdrawal` when the node asks because consent was withdrawn."""
+
+    by_withdrawal: bool = False
+
+
+class ReferralCancelConfirm(Concerning, frozen=True, kw_only=True, tag="referral.cancel-confirm"):
+    """The target has stopped."""
+
+
+class ReferralVoid(Concerning, frozen=True, kw_only=True, tag="referral.void"):
+    """Entered in error: the recipient erases the content and keeps the header."""
+
+
+class ReferralNote(Concerning, frozen=True, kw_only=True, tag="referral.note"):
+    """A note or a question; its text is sealed. `answers` names the message it answers."""
+
+    question: bool = False
+    answers: Id | None = None
+
+
+class SectionReplace(Concerning, frozen=True, kw_only=True, tag="section.replace"):
+    """Supersedes sections of an earlier message. `contact` and `safety` go as urgent and are acknowledged."""
+
+    replaces: Id
+
+
+class ConsentWithdraw(Threaded, frozen=True, kw_only=True, tag="consent.withdraw"):
+    """A release has ended by the person's wish. The node locks what came under it at once.
+
+    `erase_from`: from this time the erasure she asked for is final (absent when she did not ask for one).
+    """
+
+    release: Id
+    by_person: bool
+    erase: bool
+    do_not_contact: bool
+    erase_from: Seconds | None = None
+
+
+class ConsentLocked(Threaded, frozen=True, kw_only=True, tag="consent.locked"):
+    """The node's answer to a withdrawal: nobody here reads these messages any more."""
+
+    release: Id
+    withdraw: Id
+    at: Seconds
+
+
+class ConsentErased(Threaded, frozen=True, kw_only=True, tag="consent.erased"):
+    """A person's answer to a withdrawal: what was erased, what is kept. The law that makes them keep it is sealed.
+
+    `erased` and `kept` count sealed sections. `backups_until`: when the last backup that holds them is gone.
+    """
+
+    release: Id
+    withdraw: Id
+    at: Seconds
+    erased: Counter
+    kept: Counter
+    backups_until: Seconds
+
+
+class FollowupPlan(Concerning, frozen=True, kw_only=True, tag="followup.plan"):
+    """The follow-ups that the target has planned; both ends watch these dates."""
+
+    plan: Id
+    dates: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=PLAN_MAX)]
+    risk: Risk
+
+
+class FollowupReport(Concerning, frozen=True, kw_only=True, tag="followup.report"):
+    """One follow-up was done. That it was is in the header, what came of it is sealed."""
+
+    plan: Id
+    ordinal: Counter
+    at: Seconds
+    ends_plan: bool = False
+
+
+class ThreadResync(Threaded, frozen=True, kw_only=True, tag="thread.resync"):
+    """Asks to send again what is missing in the recipient's chain of `missing_epoch`, from position `missing_from`."""
+
+    missing_epoch: Id
+    missing_from: Counter
+
+
+class Hello(Header, frozen=True, kw_only=True, tag="hello"):
+    """A sign of life: deliver what you hold. `bundle_at` is the time of the sender's newest key bundle."""
+
+    epoch: Id
+    bundle_at: Seconds
+
+
+class Resume(Header, frozen=True, kw_only=True, tag="resume"):
+    """The sender was restored from a backup taken at `since` and asks for what it has received after that."""
+
+    epoch: Id
+    since: Seconds
+
+
+class ReceiptEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What became of one message: `message` and `content` hash name it, `at` is when it was committed.
+
+    `code` is one of the stable refusal codes of Specification, 8.4, as its index there.
+    """
+
+    message: Id
+    content: Hash
+    envelope: Id
+    status: ReceiptStatus
+    at: Seconds
+    code: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
+
+
+class Receipt(Header, frozen=True, kw_only=True, tag="receipt"):
+    """Acknowledges messages after they were committed. Signed under a label of its own."""
+
+    entries: Annotated[tuple[ReceiptEntry, ...], msgspec.Meta(min_length=1, max_length=BATCH_MAX_MESSAGES)]
+
+
+Content = (
+    ReferralRequest
+    | ReferralUpdate
+    | ReferralOutcome
+    | ReferralCancel
+    | ReferralCancelConfirm
+    | ReferralVoid
+    | ReferralNote
+    | SectionReplace
+    | ConsentWithdraw
+    | ConsentLocked
+    | ConsentErased
+    | FollowupPlan
+    | FollowupReport
+    | ThreadResync
+    | Hello
+    | Resume
+    | Receipt
+)
+
+#: Types that are issued again until they are answered, whatever the state of the peer: they protect a person.
+NEVER_EXPIRE: Final = frozenset(
+    {
+        MessageType.CONSENT_WITHDRAW,
+        MessageType.CONSENT_LOCKED,
+        MessageType.CONSENT_ERASED,
+        MessageType.REFERRAL_CANCEL,
+        MessageType.REFERRAL_VOID,
+    }
+)
+
+
+class Peek(msgspec.Struct, frozen=True, rename={"sender": "from", "recipient": "to"}):
+    """The least that must be known of a message of an unknown type, to answer it with `unsupported-type`."""
+
+    type: MessageType
+    id: Id
+    sender: Hash
+    recipient: Hash
+    created: Seconds
+    expires: Seconds
+
+
+_CONTENT: Final[msgspec.json.Decoder[Content]] = msgspec.json.Decoder(Content)
+_PEEK: Final = msgspec.json.Decoder(Peek)
+SUPPORTED: Final = frozenset(MessageType(kind.__struct_config__.tag) for kind in Content.__args__)
+
+
+def type_of(content: Content) -> MessageType:
+    """The code of a message's type."""
+    return MessageType(str(content.__struct_config__.tag))
+
+
+def pack(content: Content) -> bytes:
+    """Return the canonical bytes of a header."""
+    return encode(content)
+
+
+def parse(raw: bytes) -> Content | Peek:
+    """Parse a header strictly; a type that version 1 names and this program does not know comes back as `Peek`."""
+    try:
+        return decode(raw, _CONTENT, CONTENT_MAX_BYTES)
+    except RemoteError as refusal:
+        if refusal.code != "malformed":
+            raise
+        peek = _peek(raw)
+        if peek is None or peek.type in SUPPORTED:
+            raise
+        return peek
+
+
+def _peek(raw: bytes) -> Peek | None:
+    try:
+        return _PEEK.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def check_times(created: int, expires: int, now: int, *, grace_seconds: int, ahead_seconds: int) -> None:
+    """Refuse what is outside the replay horizon, from the future, or long expired (Specification, 7.4, step 14)."""
+    if created < now - REPLAY_HORIZON_DAYS * 86_400 or expires + grace_seconds < now:
+        raise RemoteError("expired", "The message is too old. Send it again as a new one.")
+    if created > now + ahead_seconds or expires <= created:
+        raise RemoteError("clock", "The message is dated in the future. Set the clock of the sending node.")

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed personal data: sections, and the keyrings that open them (Specification, 5).
+
+Each section is sealed once under a fresh key. A keyring for each desk holds those of the section keys that the desk may
+use, every one wrapped on its own, so that a node which can open nothing can still erase one of them for good. What a
+section said is committed to by a salted hash in the message header; erasing the section destroys the salt with it,
+so that the hash no longer says anything about what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from protocol import crypto
+from protocol.codes import Section
+from protocol.encoding import SECTION_MAX_BYTES
+from protocol.errors import LocalError, RemoteError
+
+SALT_BYTES: Final = 32
+#: A desk sends to one desk and keeps its own copy; a case is shared with a handful of desks. 16 is generous.
+KEYRINGS_MAX: Final = 16
+_SEALED_K_BYTES: Final = crypto.SEAL_OVERHEAD_BYTES + 32
+_ENTRY_BYTES: Final = 32 + crypto.TAG_BYTES
+_VERSION: Final = 1
+_CODES: Final = {section: number for number, section in enumerate(Section, start=1)}
+_SECTIONS: Final = {number: section for section, number in _CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a keyring is bound to: it opens here and nowhere else. All values in hexadecimal."""
+
+    sender: str
+    recipient: str
+    thread: str
+    message: str
+    content_hash: str
+
+    def info(self, desk_key_hash: str) -> bytes:
+        """Specification, 5.3: HPKE info of the keyring of one desk key."""
+        joined = self.sender + self.recipient + self.thread + self.message + self.content_hash + desk_key_hash
+        return b"staffetta/1/keyring\0" + bytes.fromhex(joined)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The section keys that one desk key opens: `sealed` is HPKE(K), each entry a section key wrapped under K."""
+
+    sealed: bytes
+    entries: Mapping[Section, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A parsed record. `sections` maps to ciphertext, `keyrings` from the hash of a desk key."""
+
+    sections: Mapping[Section, bytes]
+    keyrings: Mapping[str, Keyring]
+
+    def pack(self) -> bytes:
+        """Return the one encoding of this record (Specification, 5.4)."""
+        parts = [bytes((_VERSION, len(self.sections)))]
+        for section in sorted(self.sections, key=_CODES.__getitem__):
+            sealed = self.sections[section]
+            parts += (bytes((_CODES[section],)), len(sealed).to_bytes(4), sealed)
+        parts.append(bytes((len(self.keyrings),)))
+        for key_hash in sorted(self.keyrings):
+            ring = self.keyrings[key_hash]
+            parts += (bytes.fromhex(key_hash), ring.sealed, bytes((len(ring.entries),)))
+            for section in sorted(ring.entries, key=_CODES.__getitem__):
+                parts += (bytes((_CODES[section],)), ring.entries[section])
+        return b"".join(parts)
+
+
+def salt(sections: Mapping[Section, bytes]) -> tuple[dict[Section, bytes], dict[Section, str]]:
+    """Put a fresh 32-byte salt before the canonical JSON of each section.
+
+    Returns the salted sections and, for the header, the commitment to each: SHA-256(salt ‖ JSON).
+    Raises LocalError `section-too-large`.
+    """
+    salted: dict[Section, bytes] = {}
+    for section, plain in sections.items():
+        if len(plain) > SECTION_MAX_BYTES:
+            raise LocalError(
+                "section-too-large",
+                f"The section “{section}” is larger than {SECTION_MAX_BYTES // 1024} KiB. Shorten it or attach a file.",
+            )
+        salted[section] = crypto.random_bytes(SALT_BYTES) + plain
+    return salted, {section: crypto.sha256_hex(data) for section, data in salted.items()}
+
+
+def seal(
+    salted: Mapping[Section, bytes],
+    readers: Mapping[crypto.KemPublicKey, Collection[Section]],
+    context: Context,
+) -> bytes:
+    """Seal salted sections, each under a fresh key, for the desk keys in `readers` and the sections each may read.
+
+    Returns the packed record. Every call makes fresh keys: a section is never sealed twice under one.
+    """
+    if not 1 <= len(readers) <= KEYRINGS_MAX:
+        raise LocalError("readers", f"A record is sealed for 1 to {KEYRINGS_MAX} desks. Choose the desks that need it.")
+    keys = {section: crypto.random_bytes(32) for section in salted}
+    sealed = {
+        section: crypto.seal_once(keys[section], data, _section_aad(section, crypto.sha256(data)))
+        for section, data in salted.items()
+    }
+    rings = {}
+    for desk_key, allowed in readers.items():
+        ring_key = crypto.random_bytes(32)
+        info = context.info(desk_key.hash)
+        rings[desk_key.hash] = Keyring(
+            desk_key.seal(ring_key, info),
+            {s: crypto.seal_once(ring_key, keys[s], b"", _CODES[s]) for s in salted if s in allowed},
+        )
+    return Record(sealed, rings).pack()
+
+
+def parse(raw: bytes) -> Record:
+    """Parse a packed record strictly. Raises RemoteError `malformed-record`: cut, over-long, or out of order."""
+    reader = _Reader(raw)
+    if reader.byte() != _VERSION:
+        raise _malformed()
+    sections: dict[Section, bytes] = {}
+    last = 0
+    for _ in range(reader.byte()):
+        last = reader.code_after(last)
+        sealed = reader.take(int.from_bytes(reader.take(4)))
+        if not SALT_BYTES + crypto.TAG_BYTES <= len(sealed) <= SECTION_MAX_BYTES + SALT_BYTES + crypto.TAG_BYTES:
+            raise _malformed()
+        sections[_SECTIONS[last]] = sealed
+    rings: dict[str, Keyring] = {}
+    count, previous = reader.byte(), ""
+    if count > KEYRINGS_MAX:
+        raise _malformed()
+    for _ in range(count):
+        key_hash = reader.take(32).hex()
+        if key_hash <= previous:
+            raise _malformed()
+        sealed_key, entries, last = reader.take(_SEALED_K_BYTES), {}, 0
+        for _ in range(reader.byte()):
+            last = reader.code_after(last)
+            entries[_SECTIONS[last]] = reader.take(_ENTRY_BYTES)
+        rings[key_hash] = Keyring(sealed_key, entries)
+        previous = key_hash
+    if not reader.at_end():
+        raise _malformed()
+    return Record(sections, rings)
+
+
+def open_sections(
+    raw: bytes,
+    desk_key: crypto.KemKey,
+    context: Context,
+    commitments: Mapping[Section, str],
+    wanted: Collection[Section] | None = None,
+) -> dict[Section, bytes]:
+    """Return the JSON of the sections (all, or those in `wanted`) that this desk key opens and that still exist.
+
+    The hash of each is checked against its commitment at every opening. Raises RemoteError `not-for-this-desk`
+    when there is no keyring for the key, `cannot-open` or `commitment-mismatch` when something was tampered with.
+    """
+    record = parse(raw)
+    ring = record.keyrings.get(desk_key.public.hash)
+    if ring is None:
+        raise RemoteError(
+            "not-for-this-desk", "This was not sealed for this desk. Ask the sender to send it to it.", "refused"
+        )
+    ring_key = desk_key.open(ring.sealed, context.info(desk_key.public.hash))
+    opened: dict[Section, bytes] = {}
+    for section, entry in ring.entries.items():
+        if section not in record.sections or (wanted is not None and section not in wanted):
+            continue
+        key = crypto.open_once(ring_key, entry, b"", _CODES[section])
+        committed = commitments.get(section, "")
+        if len(committed) != 64:
+            raise RemoteError("commitment-mismatch", "A section does not match the message that carries it.", "refused")
+        data = crypto.open_once(key, record.sections[section], _section_aad(section, bytes.fromhex(committed)))
+        if crypto.sha256_hex(data) != committed:
+            raise RemoteError("commitment-mismatch", "A section does not match the message that carries it.", "refused")
+        opened[section] = data[SALT_BYTES:]
+    return opened
+
+
+def erase(raw: bytes, sections: Collection[Section]) -> bytes:
+    """Return the record without the given sections: ciphertext, salt and every wrapped key are gone from it.
+
+    Needs no key. The caller must overwrite the old bytes on disk before it signs that the erasure is done.
+    """
+    record = parse(raw)
+    return Record(
+        {s: c for s, c in record.sections.items() if s not in sections},
+        {
+            key_hash: Keyring(ring.sealed, {s: e for s, e in ring.entries.items() if s not in sections})
+            for key_hash, ring in record.keyrings.items()
+        },
+    ).pack()
+
+
+def _section_aad(section: Section, commitment: bytes) -> bytes:
+    return b"staffetta/1/section\0" + bytes((_CODES[section],)) + commitment
+
+
+def _malformed() -> RemoteError:
+    return RemoteError("malformed-record", "The sealed record is damaged. Ask the sender to send it again.", "refused")
+
+
+class _Reader:
+    __slots__ = ("_at", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self._at = raw, 0
+
+    def take(self, count: int) -> bytes:
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._raw):
+            raise _malformed()
+        return self._raw[start : self._at]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def code_after(self, last: int) -> int:
+        code = self.byte()
+        if code <= last or code not in _SECTIONS:
+            raise _malformed()
+        return code
+
+    def at_end(self) -> bool:
+        return self._at == len(self._raw)
