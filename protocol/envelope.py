@@ -21,7 +21,6 @@ from protocol.directory import Directory
 from protocol.encoding import (
     BATCH_MAX_MESSAGES,
     CLOCK_AHEAD_SECONDS,
-    CONTENT_MAX_BYTES,
     DAY_SECONDS,
     ENVELOPE_SIZES,
     EXPIRY_GRACE_DAYS,
@@ -246,20 +245,16 @@ def open(
         valid, not blocked                          matches the header             13. Merkle path leads to a root
     14. both signatures over that root         15. created and expires are within the horizon
 
-    Raises RemoteError. Its `public` code is `malformed` up to step 3, `expired`/`clock` at 4 and 15, else `refused`.
+    Raises RemoteError. Its `public` code is `malformed` up to step 3, `expired` or `clock` at 4 and 15,
+    `unknown-key` at 5 (key ids are public, and the sender has to fetch our bundle), and else `refused`.
     """
     header, key = _check_header(raw, keys, now)
     inner = key.open(raw[HEADER_BYTES:], LABEL_ENVELOPE + header)  # step 6
     binding_raw, content_raw, body, batch, ed25519, mldsa = _parts(inner)
-    if len(binding_raw) > BINDING_MAX_BYTES or len(content_raw) > CONTENT_MAX_BYTES:
-        raise _refused("too-large")
-    try:
-        binding = decode(binding_raw, _BINDING, BINDING_MAX_BYTES)
-        content = messages.parse(content_raw)  # step 10
-    except RemoteError as refusal:
-        raise RemoteError(refusal.code, refusal.text, "refused") from None
+    binding = _parse_binding(binding_raw)
     if binding.envelope != header[24:40].hex() or binding.recipient_key != key.public.hash:  # step 9
         raise _refused("wrong-binding")
+    content = _parse_content(content_raw)  # step 10
     if content.recipient != agency:
         raise _refused("wrong-recipient")
     sender = directory.node_key(content.sender, binding.sender_key, now)  # step 11
@@ -305,6 +300,20 @@ def _check_header(raw: bytes, keys: Mapping[bytes, KemKey], now: int) -> tuple[b
     if key is None:  # step 5
         raise RemoteError("unknown-key", "The envelope is for a key that is not held here. Fetch the bundle again.")
     return raw[:HEADER_BYTES], key
+
+
+def _parse_binding(raw: bytes) -> Binding:
+    try:
+        return decode(raw, _BINDING, BINDING_MAX_BYTES)
+    except RemoteError as refusal:
+        raise RemoteError(refusal.code, refusal.text, "refused") from None
+
+
+def _parse_content(raw: bytes) -> Content | Peek:
+    try:
+        return messages.parse(raw)
+    except RemoteError as refusal:
+        raise RemoteError(refusal.code, refusal.text, "refused") from None
 
 
 def _parts(padded: bytes) -> tuple[bytes, ...]:
