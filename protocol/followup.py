@@ -136,7 +136,7 @@ def collapse(steps: Sequence[Rung], holders: Mapping[Audience, str]) -> tuple[Ru
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What follows an outcome. `try_at`: when to try again, inside her safe times. `stop`: no contact until a person decides."""
+    """What follows an outcome. `try_at`: the next try, inside her safe times. `stop`: none until a person decides."""
 
     ends_contact: bool = False
     stop: bool = False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.storage.keystore import Keystore
@@ -16,7 +17,8 @@ NODE = "0" * 32
 class Here:
     """`agency` is our id; `epoch` names our sending chains and is new after a restore; `zone` is an IANA name.
 
-    `directory` is replaced as a whole when a peer is met, verified, blocked, or has a new bundle.
+    `directory` is replaced as a whole when a peer is met, verified, blocked, or has a new bundle. `wake` is called
+    after a commit that queued something, with the agency that it is for.
     """
 
     agency: str
@@ -24,3 +26,4 @@ class Here:
     epoch: str
     keystore: Keystore
     directory: Directory
+    wake: Callable[[str], None] | None = None

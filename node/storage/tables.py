@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every table of a node, the same on SQLite and PostgreSQL.
 
-What is personal is only ever in a column that ends in `_sealed`, or in `messages.body`, and only in sealed form. The
-rest is what a node has to know while nobody is signed in: agencies, desks, types, states, dates. Ids and hashes are
+What is personal is only ever in a column that ends in `_sealed`, and only in sealed form. The rest is what a node has to know while nobody is signed in: agencies, desks, types, states, dates. Ids and hashes are
 lower-case hexadecimal text, times are UTC (`UtcDateTime`), lists of codes are JSON text.
 """
 
@@ -349,9 +348,8 @@ messages = Table(
     Column("batch_id", String(64)),
     Column("proof", LargeBinary),
     Column("locked_at", UtcDateTime),
-    Column("content", LargeBinary, nullable=False),
     _hash("body_hash"),
-    Column("body", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
     PrimaryKeyConstraint("agency", "id"),
     _one_of("type", MessageType),
     _one_of("state", (*Delivery, *Arrival)),
@@ -365,6 +363,14 @@ messages = Table(
         "at",
         where="state IN ('waiting', 'quarantined', 'unreadable', 'reseal-needed', 'rejected', 'expired', 'withheld')",
     ),
+)
+
+# The sealed record of a message, apart from its row: a receipt changes the row, an erasure only this.
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("content_hash", String(64), primary_key=True),
+    Column("body_sealed", LargeBinary, nullable=False),
 )
 
 # Only what has not been delivered: a row goes when its receipt, or its end, is committed.

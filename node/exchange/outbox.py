@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits to be sent. Written in the transaction of the decision; signed and wrapped only when it is sent.
+
+A message leaves the outbox when its end is committed: delivered, refused, expired, or withheld because consent has gone.
+Until then every crash and every lost answer leads to another attempt, which does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+
+from node import faults
+from node.exchange.hooks import Ended, Hooks
+from node.exchange.receipts import store_receipts
+from node.storage.database import after_commit
+from node.storage.here import Here
+from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
+from protocol import crypto, envelope, framing, record
+from protocol.codes import MessageType, Priority, Section
+from protocol.crypto import KemPublicKey
+from protocol.directory import Standing
+from protocol.encoding import (
+    BATCH_MAX_MESSAGES,
+    DAY_SECONDS,
+    ENVELOPE_SIZES,
+    MESSAGE_LIFE_DAYS,
+    REQUEST_MAX_BYTES,
+    THREAD_MAX_MESSAGES,
+    encode,
+    seconds,
+)
+from protocol.errors import LocalError, RemoteError
+from protocol.messages import NEVER_EXPIRE, Claim, Header, Receipt, Threaded
+
+M = TypeVar("M", bound=Threaded)
+H = TypeVar("H", bound=Header)
+
+#: After this a claim that was never settled (a killed process) is anybody's again. Longer than any request may take.
+LEASE: Final = timedelta(seconds=90)
+#: Waits between attempts to reach one agency; afterwards an hour. Nodes with four hours of power a day must not starve.
+BACKOFF_SECONDS: Final = (0, 5, 15, 60, 300, 900, 1800, 3600)
+JITTER: Final = 0.2
+#: Header, HPKE, binding, batch path and signatures around content and body; for choosing how many fit in a request.
+_WRAPPING_BYTES: Final = 6_400
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One leased message."""
+
+    number: int
+    message_id: str
+    type: str
+    thread_id: str | None
+    referral_id: str | None
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A request that is ready to be posted to one agency."""
+
+    peer: str
+    address: str
+    body: bytes
+    claimed: tuple[Claimed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewThread:
+    """A thread that begins with the message that is composed."""
+
+    id: str
+    peer: str
+    case_id: str | None
+    desk_id: str
+    peer_desk: str
+    backstop: str | None = None
+
+
+_THREAD = select(threads).where(threads.c.id == bindparam("thread"))
+_MOVE = (
+    update(threads)
+    .where(threads.c.id == bindparam("thread"))
+    .values(out_epoch=bindparam("epoch"), out_seq=bindparam("seq"), out_hash=bindparam("hash"))
+)
+_INSERT_THREAD, _INSERT_MESSAGE = insert(threads), insert(messages)
+_INSERT_BODY, _INSERT_OUTBOX = insert(bodies), insert(outbox)
+_EMPTY_HASH: Final = envelope.EMPTY_HASH.hex()
+
+
+def compose(
+    db: Connection,
+    here: Here,
+    now: datetime,
+    thread: str | NewThread,
+    kind: type[M],
+    *,
+    sections: Mapping[Section, bytes] | None = None,
+    readers: Mapping[KemPublicKey, Collection[Section]] | None = None,
+    claim: Claim | None = None,
+    message_id: str | None = None,
+    priority: Priority = Priority.NORMAL,
+    lane: Lane = Lane.NORMAL,
+    **fields: Any,
+) -> M:
+    """Queue a message in a thread and return its header.
+
+    Fills in what chains it to the one before, seals `sections` (canonical JSON each) for `readers`, and stores both
+    in this transaction. `readers` holds the other desk's key and our own, so that our people can read what they sent.
+    Raises LocalError `thread-full`, `section-too-large`, `message-too-large`.
+    """
+    if isinstance(thread, NewThread):
+        thread_id, peer, peer_desk, seq, previous = thread.id, thread.peer, thread.peer_desk, 1, None
+    else:
+        query = _THREAD if db.dialect.name == "sqlite" else _THREAD.with_for_update()
+        row = db.execute(query, {"thread": thread}).one()
+        thread_id, peer, peer_desk = row.id, row.peer, row.peer_desk
+        seq, previous = (row.out_seq + 1, row.out_hash) if row.out_epoch == here.epoch else (1, None)
+    if seq > THREAD_MAX_MESSAGES:
+        raise LocalError("thread-full", "This thread is full. Begin a new referral for the same person.")
+    salted, commitments = record.salt(sections or {})
+    at = seconds(now)
+    content = kind(
+        version=1,
+        id=message_id or crypto.new_id(),
+        sender=here.agency,
+        recipient=peer,
+        created=at,
+        expires=at + MESSAGE_LIFE_DAYS * DAY_SECONDS,
+        desk=peer_desk,
+        thread=thread_id,
+        epoch=here.epoch,
+        seq=seq,
+        prev=previous,
+        priority=priority,
+        consent=claim,
+        sections=commitments,
+        **fields,
+    )
+    raw = encode(content)
+    content_hash = crypto.sha256_hex(raw)
+    body = b""
+    if salted:
+        context = record.Context(here.agency, peer, thread_id, content.id, content_hash)
+        body = record.seal(salted, readers or {}, context)
+        if len(body) > envelope.room(len(raw)):
+            raise LocalError("message-too-large", "Together the sections are too long. Shorten one or attach a file.")
+    if isinstance(thread, NewThread):
+        db.execute(
+            _INSERT_THREAD,
+            {
+                "id": thread.id,
+                "peer": thread.peer,
+                "case_id": thread.case_id,
+                "opened_by_us": True,
+                "desk_id": thread.desk_id,
+                "peer_desk": thread.peer_desk,
+                "backstop": thread.backstop,
+                "created_at": now,
+                "out_epoch": here.epoch,
+                "out_seq": 1,
+                "out_hash": content_hash,
+            },
+        )
+    else:
+        db.execute(_MOVE, {"thread": thread_id, "epoch": here.epoch, "seq": seq, "hash": content_hash})
+    _store(db, here, now, content, raw, content_hash, body, lane)
+    return content
+
+
+def compose_plain(db: Connection, here: Here, now: datetime, peer: str, kind: type[H], **fields: Any) -> H:
+    """Queue a message that belongs to no thread: `hello` or `resume`."""
+    at = seconds(now)
+    content = kind(
+        version=1,
+        id=crypto.new_id(),
+        sender=here.agency,
+        recipient=peer,
+        created=at,
+        expires=at + MESSAGE_LIFE_DAYS * DAY_SECONDS,
+        **fields,
+    )
+    raw = encode(content)
+    _store(db, here, now, content, raw, crypto.sha256_hex(raw), b"", Lane.NORMAL)
+    return content
+
+
+def _store(
+    db: Connection, here: Here, now: datetime, content: Header, raw: bytes, content_hash: str, body: bytes, lane: Lane
+) -> None:
+    kind = MessageType(str(content.__struct_config__.tag))
+    claim: Claim | None = getattr(content, "consent", None)
+    db.execute(
+        _INSERT_MESSAGE,
+        {
+            "agency": here.agency,
+            "id": content.id,
+            "incoming": False,
+            "peer": content.recipient,
+            "type": kind,
+            "thread_id": getattr(content, "thread", None),
+            "referral_id": content.id if kind is MessageType.REFERRAL_REQUEST else getattr(content, "referral", None),
+            "release_id": getattr(content, "release", None) if claim is None else claim.release,
+            "epoch": getattr(content, "epoch", None),
+            "seq": getattr(content, "seq", None),
+            "at": now,
+            "created_at": now,
+            "state": Delivery.QUEUED,
+            "content_hash": content_hash,
+            "body_hash": crypto.sha256_hex(body) if body else _EMPTY_HASH,
+            "content": raw,
+        },
+    )
+    if body:
+        db.execute(_INSERT_BODY, {"content_hash": content_hash, "body_sealed": body})
+    db.execute(
+        _INSERT_OUTBOX,
+        {
+            "message_id": content.id,
+            "peer": content.recipient,
+            "lane": lane_number(lane),
+            "queued_at": now,
+            "expires_at": None if kind in NEVER_EXPIRE else now + timedelta(days=MESSAGE_LIFE_DAYS),
+        },
+    )
+    if here.wake is not None:
+        wake, peer = here.wake, content.recipient
+        after_commit(db, lambda: wake(peer))
+
+
+# -- sending ---------------------------------------------------------------------------------------------------------
+
+_CLAIM = (
+    select(
+        outbox.c.number,
+        messages.c.id,
+        messages.c.type,
+        messages.c.thread_id,
+        messages.c.referral_id,
+        messages.c.release_id,
+        messages.c.content_hash,
+        messages.c.content,
+        bodies.c.body_sealed,
+    )
+    .select_from(
+        outbox.join(
+            messages, (messages.c.id == outbox.c.message_id) & (messages.c.agency == bindparam("us"))
+        ).outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
+    )
+    .where(
+        outbox.c.peer == bindparam("peer"),
+        or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= bindparam("now")),
+        or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > bindparam("now")),
+    )
+    .order_by(outbox.c.lane, outbox.c.number)
+    .limit(bindparam("most"))
+)
+_RETRY = select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer"))
+#: These carry no data of the person and travel although, or because, consent has ended.
+_ALWAYS: Final = frozenset({MessageType.CONSENT_WITHDRAW, MessageType.CONSENT_LOCKED, MessageType.CONSENT_ERASED})
+
+
+def claim(
+    db: Connection, here: Here, hooks: Hooks, now: datetime, peer: str, limit: int = BATCH_MAX_MESSAGES
+) -> Dispatch | None:
+    """Lease what is due for one agency and make a request of it; None if nothing can go now.
+
+    Consent is asked again for each message that carries data: what is no longer permitted ends as `withheld`. The
+    envelopes are sealed here, on the writer's thread, to the newest key of the agency's node.
+    """
+    member = here.directory.members.get(peer)
+    key = None if member is None else member.peer.sealing_key(seconds(now))
+    if member is None or key is None:
+        return None
+    retry_at = db.execute(_RETRY, {"peer": peer}).scalar()
+    if retry_at is not None and retry_at > now:
+        return None
+    query = _CLAIM if db.dialect.name == "sqlite" else _CLAIM.with_for_update(skip_locked=True, of=outbox)
+    rows = db.execute(query, {"us": here.agency, "peer": peer, "now": now, "most": limit}).all()
+    if member.standing is not Standing.VERIFIED:
+        # Before both have compared fingerprints, and after a block, only what names nobody goes.
+        rows = [row for row in rows if row.body_sealed is None]
+    rows = _withhold(db, here, hooks, now, rows)
+    rows = _fit(rows)
+    if not rows:
+        return None
+    numbers = [row.number for row in rows]
+    db.execute(
+        update(outbox)
+        .where(outbox.c.number.in_(numbers))
+        .values(lease_until=now + LEASE, attempts=outbox.c.attempts + 1)
+    )
+    sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
+    sealed = envelope.seal(
+        [envelope.Outgoing(row.content, row.body_sealed or b"") for row in rows], sender, key, seconds(now)
+    )
+    claimed = tuple(
+        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash) for row in rows
+    )
+    return Dispatch(peer, member.peer.address, framing.frame([one.raw for one in sealed]), claimed)
+
+
+def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[Any]:
+    carrying = {row.release_id for row in rows if row.release_id is not None and row.type not in _ALWAYS}
+    if not carrying:
+        return list(rows)
+    permitted = hooks.permitted(db, here, now, carrying)
+    held = [r for r in rows if r.release_id in carrying and r.type not in _ALWAYS and r.release_id not in permitted]
+    if held:
+        ended = [
+            Ended(r.id, MessageType(r.type), r.thread_id, r.referral_id, None, "consent-withdrawn", now) for r in held
+        ]
+        _end(db, here, Delivery.WITHHELD, [r.id for r in held])
+        hooks.ended(db, here, now, ended)
+    gone = {row.number for row in held}
+    return [row for row in rows if row.number not in gone]
+
+
+def _fit(rows: Sequence[Any]) -> list[Any]:
+    """As many as fit into one request, in their order."""
+    kept: list[Any] = []
+    room = REQUEST_MAX_BYTES
+    for row in rows:
+        inner = len(row.content) + len(row.body_sealed or b"") + _WRAPPING_BYTES
+        size = 4 + next(size for size in (*ENVELOPE_SIZES, inner) if size >= inner)
+        if kept and size > room:
+            break
+        room -= size
+        kept.append(row)
+    return kept
+
+
+def _end(db: Connection, here: Here, state: Delivery, message_ids: Collection[str]) -> None:
+    ours = (messages.c.agency == here.agency) & messages.c.id.in_(message_ids)
+    db.execute(update(messages).where(ours).values(state=state))
+    db.execute(delete(outbox).where(outbox.c.message_id.in_(message_ids)))
+
+
+def settle(
+    db: Connection, here: Here, hooks: Hooks, now: datetime, dispatch: Dispatch, answer: Sequence[bytes], chance: float
+) -> int:
+    """Store the receipts in an answer. Returns how many of the dispatched messages they acknowledge.
+
+    What is not acknowledged stays queued; if nothing is, the agency gets its back-off, as if it had not answered.
+    """
+    receipts: list[tuple[Receipt, envelope.Opened]] = []
+    for raw in answer:
+        try:
+            opened = envelope.open(
+                raw, agency=here.agency, keys=here.keystore.kem_keys, directory=here.directory, now=seconds(now)
+            )
+        except RemoteError:
+            continue
+        if isinstance(opened.content, Receipt) and opened.content.sender == dispatch.peer:
+            receipts.append((opened.content, opened))
+    settled = store_receipts(db, here, hooks, now, dispatch.peer, receipts)
+    faults.point("settle-before-commit")
+    if settled:
+        db.execute(
+            update(agencies).where(agencies.c.agency == dispatch.peer).values(heard_at=now, failures=0, retry_at=None)
+        )
+    left = [claimed.number for claimed in dispatch.claimed if claimed.message_id not in settled]
+    if left:
+        db.execute(update(outbox).where(outbox.c.number.in_(left)).values(lease_until=None))
+        if not settled:
+            _back_off(db, now, dispatch.peer, chance)
+    return len(settled)
+
+
+def fail(db: Connection, now: datetime, dispatch: Dispatch, chance: float, retry_seconds: int | None = None) -> None:
+    """The agency was not reached: its messages are free again, and it is tried later. `chance` (0–1) is the jitter."""
+    numbers = [claimed.number for claimed in dispatch.claimed]
+    db.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(lease_until=None))
+    _back_off(db, now, dispatch.peer, chance, retry_seconds)
+
+
+def _back_off(db: Connection, now: datetime, peer: str, chance: float, at_least_seconds: int | None = None) -> None:
+    failures = db.execute(select(agencies.c.failures).where(agencies.c.agency == peer)).scalar() or 0
+    wait = max(backoff_seconds(failures, chance), at_least_seconds or 0)
+    db.execute(
+        update(agencies)
+        .where(agencies.c.agency == peer)
+        .values(failures=failures + 1, retry_at=now + timedelta(seconds=wait))
+    )
+
+
+def backoff_seconds(failures: int, chance: float) -> float:
+    """How long to wait after so many failures in a row. `chance` from 0 to 1 spreads it by ±20 %."""
+    wait = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+    return wait * (1 - JITTER + 2 * JITTER * chance)
+
+
+def reset_back_off(db: Connection, peer: str) -> None:
+    """The agency was heard: what waits for it goes now."""
+    db.execute(update(agencies).where(agencies.c.agency == peer).values(failures=0, retry_at=None))
+
+
+def free_leases(db: Connection) -> None:
+    """At the start of the only process on a database: whatever was leased was leased by a process that is gone."""
+    db.execute(update(outbox).where(outbox.c.lease_until.is_not(None)).values(lease_until=None))
+
+
+def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int = 500) -> int:
+    """What could not be delivered in time ends as `expired`, each a task for a person. Returns how many."""
+    rows = db.execute(
+        select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id)
+        .join(outbox, (outbox.c.message_id == messages.c.id) & (messages.c.agency == here.agency))
+        .where(outbox.c.expires_at <= now)
+        .order_by(outbox.c.expires_at)
+        .limit(limit)
+    ).all()
+    if rows:
+        _end(db, here, Delivery.EXPIRED, [row.id for row in rows])
+        hooks.ended(
+            db,
+            here,
+            now,
+            [Ended(r.id, MessageType(r.type), r.thread_id, r.referral_id, None, "expired", now) for r in rows],
+        )
+    return len(rows)
+
+
+def waiting_peers(db: Connection, now: datetime) -> list[str]:
+    """Agencies for which something is queued and that may be tried now."""
+    due = or_(agencies.c.retry_at.is_(None), agencies.c.retry_at <= now)
+    query = select(agencies.c.agency).where(
+        due, select(outbox.c.number).where(outbox.c.peer == agencies.c.agency).limit(1).exists()
+    )
+    return list(db.execute(query).scalars())
+
+
+def waiting_count(db: Connection) -> int:
+    """How many messages are not delivered yet."""
+    return db.execute(select(func.count()).select_from(outbox)).scalar() or 0

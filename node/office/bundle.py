@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The key bundle of our own agency: what peers need to reach us and to seal to us, signed by the node key."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from node.office.desks import Profile
+from node.storage.here import Here
+from node.storage.settings import get_setting, set_setting
+from node.storage.tables import desk_keys, desks, staff
+from protocol import identity
+from protocol.codes import AgencyType
+from protocol.encoding import encode, seconds
+from protocol.errors import LocalError
+from protocol.identity import LABEL_BUNDLE, Bundle, DeskEntry
+
+
+def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> bytes:
+    """A new signed bundle is stored and returned. Its time is later than that of every bundle before it."""
+    root, node, name, kind = (get_setting(db, n) for n in ("root", "node_certificate", "agency_name", "agency_type"))
+    if root is None or node is None or name is None or kind is None:
+        raise LocalError("not-initialised", "This node has no agency yet. Run: staffetta init")
+    at = max(int(get_setting(db, "bundle_at") or "0") + 1, seconds(now))
+    bundle = Bundle(
+        version=1,
+        agency=here.agency,
+        name=name,
+        type=AgencyType(kind),
+        zone=here.zone,
+        root=bytes.fromhex(root),
+        node=identity.decode_signed(bytes.fromhex(node)),
+        at=at,
+        kem=here.keystore.kem_entries(now),
+        address=address,
+        officers=tuple(
+            identity.decode_signed(raw)
+            for raw in db.execute(
+                select(staff.c.officer_certificate).where(staff.c.officer_certificate.is_not(None))
+            ).scalars()
+        ),
+        desks=tuple(_desk_entries(db)),
+    )
+    raw = encode(identity.sign(bundle, LABEL_BUNDLE, here.keystore.node))
+    set_setting(db, "bundle", raw.hex())
+    set_setting(db, "bundle_at", str(at))
+    return raw
+
+
+def own_bundle(db: Connection) -> bytes:
+    """The bundle that was made last."""
+    stored = get_setting(db, "bundle")
+    if stored is None:
+        raise LocalError("not-initialised", "This node has no agency yet. Run: staffetta init")
+    return bytes.fromhex(stored)
+
+
+def _desk_entries(db: Connection) -> list[DeskEntry]:
+    query = (
+        select(desks.c.name, desks.c.profile, desk_keys.c.certificate)
+        .join(desk_keys, desk_keys.c.desk_id == desks.c.id)
+        .where(desks.c.closed_at.is_(None), desk_keys.c.retired_at.is_(None))
+        .order_by(desks.c.created_at, desks.c.id)
+    )
+    entries = []
+    for row in db.execute(query):
+        profile = msgspec.json.decode(row.profile, type=Profile)
+        entries.append(
+            DeskEntry(
+                certificate=identity.decode_signed(row.certificate),
+                name=row.name,
+                services=profile.services,
+                areas=profile.areas,
+                languages=profile.languages,
+                opening=profile.opening,
+                accepting=profile.accepting,
+                telephone=profile.telephone,
+            )
+        )
+    return entries

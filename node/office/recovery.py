@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agency's recovery key: two printed sheets, neither of which says anything alone, for lost passphrases.
+
+The seed is split by exclusive-or with random bytes (a perfect two-of-two split). Each sheet carries a checksum, and a mark
+that shows whether two sheets belong together.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from node.office import audit
+from node.office.staff import Enrolled, seed_aad, set_keys
+from node.storage.here import Here
+from node.storage.tables import staff
+from protocol import crypto
+from protocol.crypto import KemKey
+from protocol.errors import LocalError
+
+_CHECK_BYTES: Final = 4
+_MARK_BYTES: Final = 4
+
+
+def make_sheets(seed: bytes) -> tuple[str, str]:
+    """Two texts of base32 groups. Either alone is random; both together are the seed."""
+    pad = crypto.random_bytes(len(seed))
+    mark = crypto.sha256(b"staffetta/1/sheet-mark\0" + seed)[:_MARK_BYTES]
+    other = bytes(a ^ b for a, b in zip(seed, pad, strict=True))
+    return _print(b"A" + mark + pad), _print(b"B" + mark + other)
+
+
+def join_sheets(one: str, other: str) -> bytes:
+    """The seed. Raises LocalError `sheet` for a mistyped sheet, twice the same, or two that do not belong together."""
+    a, b = sorted((_read(one), _read(other)))
+    if a[:1] != b"A" or b[:1] != b"B":
+        raise LocalError("sheet", "These are not sheet A and sheet B. Fetch the other one.")
+    start = 1 + _MARK_BYTES
+    seed = bytes(x ^ y for x, y in zip(a[start:], b[start:], strict=True))
+    mark = crypto.sha256(b"staffetta/1/sheet-mark\0" + seed)[:_MARK_BYTES]
+    if a[1:start] != b[1:start] or mark != a[1:start]:
+        raise LocalError("sheet", "These two sheets do not belong together. Look for the pair that was printed last.")
+    return seed
+
+
+def restore_passphrase(
+    db: Connection, here: Here, now: datetime, *, key: KemKey, handle: str, salt: bytes, stretched: bytes
+) -> Enrolled:
+    """The person signs in with a new passphrase and a new TOTP secret; her keys are the ones she had."""
+    row = db.execute(
+        select(staff.c.id, staff.c.seed_recovery_sealed).where(staff.c.handle == handle, staff.c.status == "active")
+    ).first()
+    if row is None or row.seed_recovery_sealed is None:
+        raise LocalError("unknown-person", "There is no such active person. See the list of staff.")
+    seed = key.open(row.seed_recovery_sealed, seed_aad(row.id))
+    audit.record(db, now, row.id, "staff.recover", row.id)
+    return set_keys(db, here, now, row.id, salt=salt, stretched=stretched, seed=seed)
+
+
+def _print(raw: bytes) -> str:
+    text = base64.b32encode(raw + crypto.sha256(raw)[:_CHECK_BYTES]).decode().rstrip("=")
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def _read(sheet: str) -> bytes:
+    text = "".join(sheet.split()).upper()
+    try:
+        raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    except ValueError:
+        raise LocalError("sheet", "This sheet cannot be read. Type the groups of four again, line by line.") from None
+    body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
+    if len(body) != 1 + _MARK_BYTES + crypto.SEED_BYTES or crypto.sha256(body)[:_CHECK_BYTES] != check:
+        raise LocalError("sheet", "This sheet was not typed correctly. Compare it group by group.")
+    return body

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The beginning of a node: an agency with a root on paper, a first officer, a node certificate, a recovery key."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, insert
+
+from node.office import audit, recovery
+from node.office.actor import person_signer
+from node.office.staff import set_keys
+from node.storage.here import Here
+from node.storage.keystore import Keystore
+from node.storage.settings import get_setting, set_setting
+from node.storage.tables import programmes, staff
+from protocol import crypto, identity
+from protocol.codes import AgencyType, Role
+from protocol.crypto import KemKey, SigningKey
+from protocol.directory import Directory
+from protocol.encoding import encode, seconds
+from protocol.errors import LocalError
+from protocol.identity import (
+    LABEL_NODE,
+    LABEL_OFFICER,
+    LABEL_RECOVERY,
+    NODE_KEY_DAYS,
+    NodeCertificate,
+    OfficerCertificate,
+    RecoveryCertificate,
+)
+
+#: The roles of the person who sets a node up. She hands on what she should not keep.
+FIRST_ROLES = (Role.ADMINISTRATOR, Role.OFFICER, Role.SUPERVISOR, Role.DIRECTOR)
+REVIEW_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What is shown once and kept on paper by different people; stored nowhere."""
+
+    agency: str
+    fingerprint: str
+    root_seed: str = field(repr=False)
+    sheet_a: str = field(repr=False)
+    sheet_b: str = field(repr=False)
+    staff_id: str = ""
+    totp_secret: bytes = field(default=b"", repr=False)
+
+
+def initialise(
+    db: Connection,
+    keystore: Keystore,
+    now: datetime,
+    *,
+    name: str,
+    agency_type: AgencyType,
+    zone: str,
+    handle: str,
+    roles: Collection[Role],
+    salt: bytes,
+    stretched: bytes,
+) -> Printed:
+    """The agency exists in this database. Raises LocalError `initialised` if there is one already.
+
+    The root signs the node, the first officer and the recovery key, and is then only on paper.
+    """
+    if get_setting(db, "agency") is not None:
+        raise LocalError("initialised", "This folder holds an agency already. Nothing was changed.")
+    root_seed, recovery_seed = crypto.random_bytes(32), crypto.random_bytes(32)
+    root, recovery_key = SigningKey(root_seed), KemKey(recovery_seed)
+    agency, at = identity.agency_id(root.public.raw), seconds(now)
+    until = seconds(now + timedelta(days=NODE_KEY_DAYS))
+    node_certificate = identity.sign(
+        NodeCertificate(agency=agency, serial=1, key=keystore.node.public.raw, not_before=at, not_after=until),
+        LABEL_NODE,
+        root,
+    )
+    recovery_certificate = identity.sign(
+        RecoveryCertificate(agency=agency, key=recovery_key.public.raw, at=at), LABEL_RECOVERY, root
+    )
+    facts = {
+        "agency": agency,
+        "agency_name": name,
+        "agency_type": str(agency_type),
+        "zone": zone,
+        "epoch": crypto.new_id(),
+        "root": root.public.raw.hex(),
+        "node_certificate": encode(node_certificate).hex(),
+        "recovery_certificate": encode(recovery_certificate).hex(),
+    }
+    for key, value in facts.items():
+        set_setting(db, key, value)
+    here = Here(agency, zone, facts["epoch"], keystore, Directory())
+    staff_id, seed = crypto.new_id(), crypto.random_bytes(crypto.SEED_BYTES)
+    row = {"id": staff_id, "handle": handle, "roles": json.dumps(sorted(roles)), "status": "invited", "created_at": now}
+    certificate = identity.sign(
+        OfficerCertificate(agency=agency, key=person_signer(seed).public.raw, not_before=at, not_after=until),
+        LABEL_OFFICER,
+        root,
+    )
+    db.execute(insert(staff), {**row, "officer_certificate": encode(certificate)})
+    enrolled = set_keys(db, here, now, staff_id, salt=salt, stretched=stretched, seed=seed)
+    today = now.date()
+    db.execute(
+        insert(programmes),
+        {
+            "id": crypto.new_id(),
+            "name": "General",
+            "starts_on": today.isoformat(),
+            "review_on": (today + timedelta(days=REVIEW_DAYS)).isoformat(),
+        },
+    )
+    audit.record(db, now, staff_id, "agency.initialise", agency)
+    sheet_a, sheet_b = recovery.make_sheets(recovery_seed)
+    return Printed(
+        agency=agency,
+        fingerprint=identity.fingerprint(agency, root.public.hash),
+        root_seed=base64.b32encode(root_seed).decode().rstrip("="),
+        sheet_a=sheet_a,
+        sheet_b=sheet_b,
+        staff_id=staff_id,
+        totp_secret=enrolled.totp_secret,
+    )
+
+
+def load_here(db: Connection, keystore: Keystore, directory: Directory) -> Here:
+    """Which node this is. Raises LocalError `not-initialised` for an empty database."""
+    agency, zone, epoch = (get_setting(db, name) for name in ("agency", "zone", "epoch"))
+    if agency is None or zone is None or epoch is None:
+        raise LocalError("not-initialised", "This folder has no agency yet. Run: staffetta init")
+    return Here(agency, zone, epoch, keystore, directory)

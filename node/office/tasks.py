@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person has to do because a machine cannot, and the notice that something waits. Neither says what or who."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from node.office.actor import Actor
+from node.storage.tables import notices, tasks
+from protocol import crypto
+from protocol.codes import Role
+
+#: A list that a person reads; more is a matter for the supervisor's overview.
+LIST_MAX: Final = 200
+
+
+def open_task(
+    db: Connection,
+    now: datetime,
+    kind: str,
+    subject_id: str,
+    *,
+    desk_id: str | None = None,
+    staff_id: str | None = None,
+    role: Role | None = None,
+    due_at: datetime | None = None,
+) -> bool:
+    """There is one open task of this kind for this subject. Returns whether it is new; then its people get a notice."""
+    known = select(tasks.c.id).where(
+        tasks.c.kind == kind, tasks.c.subject_id == subject_id, tasks.c.closed_at.is_(None)
+    )
+    if db.execute(known).first() is not None:
+        return False
+    db.execute(
+        insert(tasks),
+        {
+            "id": crypto.new_id(),
+            "kind": kind,
+            "subject_id": subject_id,
+            "desk_id": desk_id,
+            "staff_id": staff_id,
+            "role": role,
+            "created_at": now,
+            "due_at": due_at,
+        },
+    )
+    notify(db, now, audience(desk_id=desk_id, staff_id=staff_id, role=role))
+    return True
+
+
+def close_task(db: Connection, now: datetime, kind: str, subject_id: str, by: str) -> None:
+    """No task of this kind is open for this subject any more."""
+    db.execute(
+        update(tasks)
+        .where(tasks.c.kind == kind, tasks.c.subject_id == subject_id, tasks.c.closed_at.is_(None))
+        .values(closed_at=now, closed_by=by)
+    )
+
+
+def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:
+    """The open tasks of this person: her own, her desks', her roles'; the oldest first."""
+    mine = or_(
+        tasks.c.staff_id == actor.staff_id,
+        tasks.c.desk_id.in_(actor.desks),
+        tasks.c.role.in_([str(role) for role in actor.roles]),
+    )
+    query = select(tasks).where(tasks.c.closed_at.is_(None), mine).order_by(tasks.c.created_at).limit(LIST_MAX)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: Role | None = None) -> str:
+    """The name of who gets a notice: the person if there is one, else the desk, else the role."""
+    if staff_id is not None:
+        return f"staff:{staff_id}"
+    if desk_id is not None:
+        return f"desk:{desk_id}"
+    return f"role:{Role.SUPERVISOR if role is None else role}"
+
+
+def notify(db: Connection, now: datetime, who: str) -> None:
+    """These people have something to read. One unread notice is enough, however much waits."""
+    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
+    statement = dialect(notices).values(audience=who, first_at=now, last_at=now)
+    db.execute(
+        statement.on_conflict_do_update(
+            index_elements=[notices.c.audience], set_={"last_at": statement.excluded.last_at}
+        )
+    )
+
+
+def notices_for(db: Connection, actor: Actor) -> list[dict[str, Any]]:
+    """The unread notices of this person: for whom and since when, nothing else."""
+    names = [f"staff:{actor.staff_id}", *(f"desk:{d}" for d in actor.desks), *(f"role:{r}" for r in actor.roles)]
+    return [dict(row) for row in db.execute(select(notices).where(notices.c.audience.in_(names))).mappings()]
+
+
+def read_notices(db: Connection, actor: Actor) -> None:
+    """The notices of this person were read."""
+    names = [f"staff:{actor.staff_id}", *(f"desk:{d}" for d in actor.desks), *(f"role:{r}" for r in actor.roles)]
+    db.execute(delete(notices).where(notices.c.audience.in_(names)))
