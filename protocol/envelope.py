@@ -341,14 +341,15 @@ def _parse_proof(batch: bytes, signature: bytes) -> Proof:
 
 
 def _check_record(content: Content, body: bytes) -> None:
-    """The record has exactly the sections that the header commits to, and each under the claim that comes with it."""
+    """The record has exactly the sections that the header commits to, and each under the claim that comes with it.
+
+    An empty record is allowed: when consent ended before a later attempt, the header goes alone.
+    """
     if not isinstance(content, messages.Threaded):
         if body:
             raise _refused("unexpected-record")
         return
     if not body:
-        if content.sections:
-            raise _refused("missing-record")
         return
     sections = record.parse(body).sections.keys()
     if sections != content.sections.keys():

@@ -25,6 +25,10 @@ SignatureBytes = Annotated[bytes, msgspec.Meta(min_length=crypto.SIGNATURE_BYTES
 #: Names that people read: of an agency, a desk, a place. Bundles carry them; message headers cannot.
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 ShortText = Annotated[str, msgspec.Meta(max_length=300)]
+#: An Open Eligibility id, or a local sibling of one.
+Service = Annotated[int, msgspec.Meta(ge=0, le=99_999)]
+#: ISO 639.
+Language = Annotated[str, msgspec.Meta(min_length=2, max_length=8)]
 
 LABEL_ROOT: Final = b"staffetta/1/root"
 LABEL_SUCCESSION: Final = b"staffetta/1/succession"
@@ -145,11 +149,9 @@ class DeskEntry(_Wire, frozen=True, kw_only=True):
 
     certificate: Signed
     name: Name
-    services: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=99_999)], ...], msgspec.Meta(max_length=60)] = ()
+    services: Annotated[tuple[Service, ...], msgspec.Meta(max_length=60)] = ()
     areas: Annotated[tuple[Name, ...], msgspec.Meta(max_length=60)] = ()
-    languages: Annotated[
-        tuple[Annotated[str, msgspec.Meta(min_length=2, max_length=8)], ...], msgspec.Meta(max_length=60)
-    ] = ()
+    languages: Annotated[tuple[Language, ...], msgspec.Meta(max_length=60)] = ()
     opening: Annotated[tuple[Opening, ...], msgspec.Meta(max_length=21)] = ()
     accepting: bool = True
     telephone: Annotated[str, msgspec.Meta(max_length=20)] = ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How two agencies meet: an invite, used once, and two statements that the other's fingerprint was heard (Specification, 9).
+"""How two agencies meet: an invite, used once, and two statements that the fingerprint was heard (Specification, 9).
 
 The secret in the invite only opens the door. What makes the other agency trusted is that two people compared both
 fingerprints by voice; until each node knows that of both, nothing personal is sent.

@@ -21,7 +21,7 @@ from node.errors import StorageError
 from node.exchange import outbox
 from node.exchange.hooks import Hooks
 from node.exchange.receipts import keep_batch, pack_proof, store_receipts
-from node.storage.database import Database
+from node.storage.database import Database, after_commit
 from node.storage.here import Here
 from node.storage.rows import Pending
 from node.storage.tables import Arrival, agencies, bodies, desk_keys, messages, threads
@@ -127,8 +127,15 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
         waiting = (agencies.c.agency.in_(senders)) & (agencies.c.failures > 0)
         for sender in db.execute(select(agencies.c.agency).where(waiting)).scalars().all():
             outbox.reset_back_off(db, sender)
+            _wake_after_commit(db, here, sender)
     faults.point("receive-before-commit")
     return batch.result
+
+
+def _wake_after_commit(db: Connection, here: Here, peer: str) -> None:
+    wake = here.wake
+    if wake is not None:
+        after_commit(db, lambda: wake(peer))
 
 
 def _open_all(batch: _Batch, raws: Sequence[bytes]) -> list[Opened]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits to be sent. Written in the transaction of the decision; signed and wrapped only when it is sent.
 
-A message leaves the outbox when its end is committed: delivered, refused, expired, or withheld because consent has gone.
-Until then every crash and every lost answer leads to another attempt, which does no harm.
+A message leaves the outbox when its end is committed: delivered, refused, expired, or withheld because consent has
+gone. Until then every crash and every lost answer leads to another attempt, which does no harm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from protocol.encoding import (
     seconds,
 )
 from protocol.errors import LocalError, RemoteError
-from protocol.messages import NEVER_EXPIRE, Claim, Header, Receipt, Threaded
+from protocol.messages import NEVER_EXPIRE, Claim, Header, Receipt, Threaded, parse
 
 M = TypeVar("M", bound=Threaded)
 H = TypeVar("H", bound=Header)
@@ -99,7 +99,8 @@ def compose(
     here: Here,
     now: datetime,
     thread: str | NewThread,
-    kind: type[M],
+    message_type: type[M],
+    /,
     *,
     sections: Mapping[Section, bytes] | None = None,
     readers: Mapping[KemPublicKey, Collection[Section]] | None = None,
@@ -126,7 +127,7 @@ def compose(
         raise LocalError("thread-full", "This thread is full. Begin a new referral for the same person.")
     salted, commitments = record.salt(sections or {})
     at = seconds(now)
-    content = kind(
+    content = message_type(
         version=1,
         id=message_id or crypto.new_id(),
         sender=here.agency,
@@ -174,10 +175,10 @@ def compose(
     return content
 
 
-def compose_plain(db: Connection, here: Here, now: datetime, peer: str, kind: type[H], **fields: Any) -> H:
+def compose_plain(db: Connection, here: Here, now: datetime, peer: str, message_type: type[H], /, **fields: Any) -> H:
     """Queue a message that belongs to no thread: `hello` or `resume`."""
     at = seconds(now)
-    content = kind(
+    content = message_type(
         version=1,
         id=crypto.new_id(),
         sender=here.agency,
@@ -239,6 +240,7 @@ def _store(
 _CLAIM = (
     select(
         outbox.c.number,
+        outbox.c.attempts,
         messages.c.id,
         messages.c.type,
         messages.c.thread_id,
@@ -262,8 +264,6 @@ _CLAIM = (
     .limit(bindparam("most"))
 )
 _RETRY = select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer"))
-#: These carry no data of the person and travel although, or because, consent has ended.
-_ALWAYS: Final = frozenset({MessageType.CONSENT_WITHDRAW, MessageType.CONSENT_LOCKED, MessageType.CONSENT_ERASED})
 
 
 def claim(
@@ -286,53 +286,92 @@ def claim(
     if member.standing is not Standing.VERIFIED:
         # Before both have compared fingerprints, and after a block, only what names nobody goes.
         rows = [row for row in rows if row.body_sealed is None]
-    rows = _withhold(db, here, hooks, now, rows)
-    rows = _fit(rows)
-    if not rows:
+    ready = _fit(_withhold(db, here, hooks, now, rows))
+    if not ready:
         return None
-    numbers = [row.number for row in rows]
+    numbers = [row.number for row, _ in ready]
     db.execute(
         update(outbox)
         .where(outbox.c.number.in_(numbers))
         .values(lease_until=now + LEASE, attempts=outbox.c.attempts + 1)
     )
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
-    sealed = envelope.seal(
-        [envelope.Outgoing(row.content, row.body_sealed or b"") for row in rows], sender, key, seconds(now)
-    )
+    sealed = envelope.seal([envelope.Outgoing(row.content, body) for row, body in ready], sender, key, seconds(now))
     claimed = tuple(
-        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash) for row in rows
+        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash) for row, _ in ready
     )
     return Dispatch(peer, member.peer.address, framing.frame([one.raw for one in sealed]), claimed)
 
 
-def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[Any]:
-    carrying = {row.release_id for row in rows if row.release_id is not None and row.type not in _ALWAYS}
-    if not carrying:
-        return list(rows)
-    permitted = hooks.permitted(db, here, now, carrying)
-    held = [r for r in rows if r.release_id in carrying and r.type not in _ALWAYS and r.release_id not in permitted]
-    if held:
-        ended = [
-            Ended(r.id, MessageType(r.type), r.thread_id, r.referral_id, None, "consent-withdrawn", now) for r in held
-        ]
-        _end(db, here, Delivery.WITHHELD, [r.id for r in held])
-        hooks.ended(db, here, now, ended)
-    gone = {row.number for row in held}
-    return [row for row in rows if row.number not in gone]
+def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[tuple[Any, bytes]]:
+    """Each row with the record to send. Without consent the record stays here; the header goes alone if it must.
 
-
-def _fit(rows: Sequence[Any]) -> list[Any]:
-    """As many as fit into one request, in their order."""
-    kept: list[Any] = []
-    room = REQUEST_MAX_BYTES
+    A message that was never tried and is the last of its chain ends here, as if it had not been written. One that may
+    have arrived already, or that others follow, goes without its record: the chain stays whole and no data leaves.
+    """
+    carrying = {row.release_id for row in rows if row.release_id is not None and row.body_sealed is not None}
+    permitted = hooks.permitted(db, here, now, carrying) if carrying else set()
+    kept, ended = [], []
     for row in rows:
-        inner = len(row.content) + len(row.body_sealed or b"") + _WRAPPING_BYTES
+        body = row.body_sealed or b""
+        if body and row.release_id is not None and row.release_id not in permitted:
+            ended.append(_ended(row, "consent-withdrawn", now))
+            if row.attempts == 0 and _take_back(db, here, row.id):
+                continue
+            body = b""
+        kept.append((row, body))
+    if ended:
+        hooks.ended(db, here, now, ended)
+    return kept
+
+
+def withhold_unsent(db: Connection, here: Here, now: datetime, release_id: str) -> list[Ended]:
+    """Consent was withdrawn: what was never tried and can be taken back, the latest first, ends as `withheld`."""
+    rows = db.execute(
+        select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id, outbox.c.attempts)
+        .join(outbox, outbox.c.message_id == messages.c.id)
+        .where(messages.c.agency == here.agency, messages.c.release_id == release_id)
+        .order_by(outbox.c.number.desc())
+    ).all()
+    return [_ended(row, "consent-withdrawn", now) for row in rows if row.attempts == 0 and _take_back(db, here, row.id)]
+
+
+def _take_back(db: Connection, here: Here, message_id: str) -> bool:
+    """Undo a message that is the last of its chain and never left. Returns whether it could be undone."""
+    row = db.execute(
+        select(
+            messages.c.thread_id, messages.c.epoch, messages.c.seq, messages.c.content_hash, messages.c.content
+        ).where(messages.c.agency == here.agency, messages.c.id == message_id)
+    ).one()
+    thread = db.execute(_THREAD, {"thread": row.thread_id}).first()
+    if thread is None or (thread.out_epoch, thread.out_seq) != (row.epoch, row.seq):
+        return False
+    content = parse(row.content)
+    previous = content.prev if isinstance(content, Threaded) else None
+    db.execute(_MOVE, {"thread": row.thread_id, "epoch": row.epoch, "seq": row.seq - 1, "hash": previous})
+    # Its place is free again: the row stays, for the trail, outside the chain.
+    ours = (messages.c.agency == here.agency) & (messages.c.id == message_id)
+    db.execute(update(messages).where(ours).values(state=Delivery.WITHHELD, epoch=None, seq=None))
+    db.execute(delete(bodies).where(bodies.c.content_hash == row.content_hash))
+    db.execute(delete(outbox).where(outbox.c.message_id == message_id))
+    return True
+
+
+def _ended(row: Any, code: str, now: datetime) -> Ended:
+    return Ended(row.id, MessageType(row.type), row.thread_id, row.referral_id, None, code, now)
+
+
+def _fit(rows: Sequence[tuple[Any, bytes]]) -> list[tuple[Any, bytes]]:
+    """As many as fit into one request, in their order."""
+    kept: list[tuple[Any, bytes]] = []
+    room = REQUEST_MAX_BYTES
+    for row, body in rows:
+        inner = len(row.content) + len(body) + _WRAPPING_BYTES
         size = 4 + next(size for size in (*ENVELOPE_SIZES, inner) if size >= inner)
         if kept and size > room:
             break
         room -= size
-        kept.append(row)
+        kept.append((row, body))
     return kept
 
 
@@ -421,7 +460,7 @@ def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int =
             db,
             here,
             now,
-            [Ended(r.id, MessageType(r.type), r.thread_id, r.referral_id, None, "expired", now) for r in rows],
+            [_ended(row, "expired", now) for row in rows],
         )
     return len(rows)
 

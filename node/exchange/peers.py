@@ -128,8 +128,8 @@ def verify_peer(db: Connection, here: Here, actor_id: str, now: datetime, agency
     if not crypto.equal(heard.encode(), expected.encode()):
         raise LocalError(
             "fingerprint",
-            "These are not the digits of this agency. Hang up, call a number that you know from elsewhere, compare again; "
-            "if they differ again, do not send anything, and tell your administrator.",
+            "These are not the digits of this agency. Hang up, call a number that you know from elsewhere, compare. "
+            "If they differ again, do not send anything, and tell your administrator.",
         )
     if member.standing is Standing.BLOCKED:
         raise LocalError("peer-blocked", "This agency is blocked here. Ask your administrator why.")

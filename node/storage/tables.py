@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every table of a node, the same on SQLite and PostgreSQL.
 
-What is personal is only ever in a column that ends in `_sealed`, and only in sealed form. The rest is what a node has to know while nobody is signed in: agencies, desks, types, states, dates. Ids and hashes are
+What is personal is only ever in a column that ends in `_sealed`, and only in sealed form. The
+rest is what a node has to know while nobody is signed in: agencies, desks, types, states, dates. Ids and hashes are
 lower-case hexadecimal text, times are UTC (`UtcDateTime`), lists of codes are JSON text.
 """
 

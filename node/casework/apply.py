@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What arrives is carried out here, through the same tables and the same consent check as what we decide ourselves.
+
+Each function refuses, with RemoteError, before it writes anything; the exchange then keeps the message aside and tells
+the sender the code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.casework import erasure, followups, referrals
+from node.casework.calendars import desk_calendar
+from node.exchange import outbox, resend
+from node.office import audit, tasks
+from node.office.actor import Actor
+from node.storage.here import NODE, Here
+from node.storage.rows import Pending
+from node.storage.settings import get_setting
+from node.storage.tables import Side, desks, releases, withdrawals
+from node.storage.tables import messages as message_rows
+from node.storage.tables import referrals as referral_rows
+from protocol import consent, messages, referral
+from protocol.codes import AgencyType, ConsentState, MessageType, Purpose, Status
+from protocol.directory import Standing
+from protocol.encoding import moment, seconds
+from protocol.errors import LocalError, RemoteError
+from protocol.messages import Content
+from protocol.referral import FINAL, Action, Party, State
+
+#: What an agency of type LawEnforcement may send at all: it answers, it never asks (promise 9).
+_POLICE_MAY_SEND: Final = frozenset(
+    {
+        MessageType.REFERRAL_UPDATE,
+        MessageType.REFERRAL_OUTCOME,
+        MessageType.REFERRAL_CANCEL_CONFIRM,
+        MessageType.REFERRAL_NOTE,
+        MessageType.CONSENT_LOCKED,
+        MessageType.CONSENT_ERASED,
+        MessageType.THREAD_RESYNC,
+        MessageType.RESUME,
+        MessageType.HELLO,
+        MessageType.RECEIPT,
+    }
+)
+
+
+def apply(db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
+    """Carry out one message of a peer. The record itself stays sealed and is not looked into."""
+    member = here.directory.members[content.sender]
+    kind = messages.type_of(content)
+    if member.peer.type is AgencyType.LAW_ENFORCEMENT and kind not in _POLICE_MAY_SEND:
+        raise RemoteError("not-permitted", "A law-enforcement agency may answer, and may not ask.")
+    if member.standing is not Standing.VERIFIED:
+        raise RemoteError("not-verified", "The agencies have not compared fingerprints yet.")
+    if isinstance(content, messages.ReferralRequest):
+        _request(db, here, now, content, pending)
+        return
+    handler = _HANDLERS.get(type(content))
+    if handler is None:
+        raise RemoteError("unsupported-type", "This version does not know that type of message.")
+    handler(db, here, now, content, pending)
+
+
+def _request(db: Connection, here: Here, now: datetime, content: messages.ReferralRequest, pending: Pending) -> None:
+    """Specification, 10, rows 2 and 3, at the target."""
+    claim = content.consent
+    if claim is None:
+        raise RemoteError("consent-missing", "A referral travels on a consent or another legal basis.")
+    if claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    purposes = set(claim.purposes)
+    we_are_police = _our_type(db, pending) is AgencyType.LAW_ENFORCEMENT
+    wanted = Purpose.LAW_ENFORCEMENT if we_are_police else Purpose(content.kind.value)
+    if wanted not in purposes or (bool(purposes & consent.POLICE) != we_are_police):
+        raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
+    calendar = _calendar(db, here, content.desk, pending)
+    needed = None if content.needed_by is None else moment(content.needed_by)
+    decide = referral.decide_by(content.priority, now, calendar, needed)
+    acknowledge = referral.acknowledge_by(content.priority, now, calendar)
+    known = pending.cache.setdefault("releases", set())
+    if claim.release not in known:
+        known.add(claim.release)
+        pending.add(releases, _release_row(content, claim, now))
+    pending.add(
+        referral_rows,
+        {
+            "id": content.id,
+            "thread_id": content.thread,
+            "side": Side.TARGET,
+            "kind": content.kind,
+            "priority": content.priority,
+            "status": Status.RECEIVED,
+            "desk_id": content.desk,
+            "release_id": claim.release,
+            "part_of": content.part_of,
+            "requested_at": moment(content.created),
+            "received_at": now,
+            "acknowledge_by": acknowledge,
+            "decide_by": decide,
+            "needed_by": needed,
+            "attention_at": acknowledge,
+        },
+    )
+    pending.audiences.add(f"desk:{content.desk}")
+
+
+def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: datetime) -> dict[str, Any]:
+    return {
+        "id": claim.release,
+        "ours": False,
+        "thread_id": content.thread,
+        "agency": content.sender,
+        "purposes": json.dumps(sorted(claim.purposes)),
+        "sections": json.dumps(sorted(claim.sections)),
+        "basis": claim.basis,
+        "onward": claim.onward,
+        "onward_to": json.dumps(sorted(claim.onward_to)),
+        "given_at": moment(content.created),
+        "valid_until": moment(claim.until),
+        "state": ConsentState.GIVEN,
+        "state_at": now,
+    }
+
+
+def _our_type(db: Connection, pending: Pending) -> AgencyType:
+    if "type" not in pending.cache:
+        pending.cache["type"] = AgencyType(get_setting(db, "agency_type") or AgencyType.NGO)
+    found: AgencyType = pending.cache["type"]
+    return found
+
+
+def _calendar(db: Connection, here: Here, desk_id: str, pending: Pending) -> Any:
+    calendars: dict[str, Any] = pending.cache.setdefault("calendars", {})
+    if desk_id not in calendars:
+        known = select(desks.c.id).where(desks.c.id == desk_id, desks.c.closed_at.is_(None))
+        if db.execute(known).first() is None:
+            raise RemoteError("unknown-desk", "This agency has no such desk.")
+        calendars[desk_id] = desk_calendar(db, here, desk_id)
+    return calendars[desk_id]
+
+
+def _find(db: Connection, content: messages.Concerning, side: Side | None) -> Any:
+    try:
+        row = referrals.load(db, Actor.node(), content.referral)
+    except LocalError:
+        row = None
+    if row is None or row.thread_id != content.thread or (side is not None and row.side != side):
+        raise RemoteError("unknown-referral", "There is no such referral in this thread.")
+    return row
+
+
+def _arrive(row: Any, party: Party, action: Action) -> State:
+    try:
+        return referral.arrive(referrals.state_of(row), party, action)
+    except LocalError as error:
+        raise RemoteError(error.code, error.text) from None
+
+
+def _answer(
+    db: Connection,
+    here: Here,
+    now: datetime,
+    content: messages.ReferralUpdate | messages.ReferralOutcome,
+    pending: Pending,
+) -> None:
+    """The target has acted; we are the source."""
+    row = _find(db, content, Side.SOURCE)
+    action = Action(content.action)
+    state = _arrive(row, Party.TARGET, action)
+    values: dict[str, Any] = {**referrals.state_values(state), "version": row.version + 1}
+    if row.received_at is None:
+        values["received_at"] = now
+    if action is not Action.RECEIVE and row.acknowledged_at is None:
+        values["acknowledged_at"] = now
+    if action in (Action.ACCEPT, Action.REJECT):
+        values["decided_at"] = now
+    if state.status in FINAL:
+        values["ended_at"] = now
+    if isinstance(content, messages.ReferralUpdate):
+        values["business_status"] = content.business_status or row.business_status
+        values["resume_by"] = None if content.resume_by is None else moment(content.resume_by)
+        if content.arrive_by is not None:
+            values["arrive_by"] = moment(content.arrive_by)
+    referrals.store(db, row, values, now)
+    if state.status in FINAL:
+        followups.end_with_referral(db, now, row.id)
+    if state.status in (Status.COMPLETED, Status.FAILED):
+        followups.after_completion(db, here, now, row)
+    tasks.close_task(db, now, "overdue", row.id, NODE)
+    _tell(pending, row)
+
+
+def _cancel(db: Connection, here: Here, now: datetime, content: messages.ReferralCancel, pending: Pending) -> None:
+    """The source asks to stop. Before work has begun the node confirms by itself, afterwards a person does."""
+    row = _find(db, content, Side.TARGET)
+    state = _arrive(row, Party.SOURCE, Action.CANCEL)
+    referrals.store(db, row, {**referrals.state_values(state), "version": row.version + 1}, now)
+    if not state.cancellation_requested:
+        return
+    begun = state.status not in (Status.RECEIVED, Status.ON_HOLD) or state.held_from in (
+        Status.ACCEPTED,
+        Status.IN_PROGRESS,
+    )
+    if begun:
+        tasks.open_task(db, now, "cancel-asked", row.id, desk_id=row.desk_id, staff_id=row.staff_id)
+    else:
+        referrals.act(db, here, Actor.node(), now, referral_id=row.id, action=Action.CONFIRM_CANCEL)
+    _tell(pending, row)
+
+
+def _cancel_confirmed(
+    db: Connection, here: Here, now: datetime, content: messages.ReferralCancelConfirm, pending: Pending
+) -> None:
+    row = _find(db, content, Side.SOURCE)
+    state = _arrive(row, Party.TARGET, Action.CONFIRM_CANCEL)
+    values = {**referrals.state_values(state), "ended_at": now, "version": row.version + 1}
+    referrals.store(db, row, values, now)
+    followups.end_with_referral(db, now, row.id)
+    _tell(pending, row)
+
+
+def _void(db: Connection, here: Here, now: datetime, content: messages.ReferralVoid, pending: Pending) -> None:
+    """Entered in error: content erased, header kept."""
+    row = _find(db, content, Side.TARGET)
+    state = _arrive(row, Party.SOURCE, Action.VOID)
+    values = {**referrals.state_values(state), "ended_at": now, "version": row.version + 1}
+    referrals.store(db, row, values, now)
+    erasure.erase_referral(db, now, row.id)
+    followups.end_with_referral(db, now, row.id)
+    _tell(pending, row)
+
+
+def _note(db: Connection, here: Here, now: datetime, content: messages.ReferralNote, pending: Pending) -> None:
+    row = _find(db, content, None)
+    if content.question:
+        tasks.open_task(db, now, "question", content.id, desk_id=row.desk_id, staff_id=row.staff_id)
+    _tell(pending, row)
+
+
+def _replace(db: Connection, here: Here, now: datetime, content: messages.SectionReplace, pending: Pending) -> None:
+    """A sent section is corrected; what concerns contact or safety has to be acknowledged by a person."""
+    row = _find(db, content, Side.TARGET)
+    claim = content.consent
+    if claim is None or claim.release != row.release_id:
+        raise RemoteError("consent-missing", "A correction travels on the consent of the referral.")
+    if claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    if content.priority != "normal":
+        due = now + timedelta(hours=24)
+        tasks.open_task(db, now, "correction", content.id, desk_id=row.desk_id, staff_id=row.staff_id, due_at=due)
+    _tell(pending, row)
+
+
+def _withdraw(db: Connection, here: Here, now: datetime, content: messages.ConsentWithdraw, pending: Pending) -> None:
+    """Lock at once whatever came under the release, and say so. Erasing or keeping is a person's decision."""
+    release = db.execute(select(releases).where(releases.c.id == content.release)).first()
+    if release is None or release.ours or release.agency != content.sender or release.thread_id != content.thread:
+        raise RemoteError("unknown-release", "Nothing came under that consent.")
+    asked = consent.Withdrawal(
+        at=content.created,
+        by_person=content.by_person,
+        erase=content.erase,
+        do_not_contact=content.do_not_contact,
+        confirmed_at=content.erase_from if content.erase else None,
+    )
+    state = ConsentState.WITHDRAWN if content.by_person else ConsentState.REVOKED
+    db.execute(update(releases).where(releases.c.id == release.id).values(state=state, state_at=now))
+    came = (message_rows.c.release_id == release.id) & message_rows.c.incoming.is_(True)
+    db.execute(update(message_rows).where(came, message_rows.c.locked_at.is_(None)).values(locked_at=now))
+    if db.execute(select(withdrawals.c.id).where(withdrawals.c.id == content.id)).first() is None:
+        db.execute(
+            insert(withdrawals),
+            {
+                "id": content.id,
+                "release_id": release.id,
+                "holder": here.agency,
+                "thread_id": content.thread,
+                "at": now,
+                "by_person": content.by_person,
+                "erase": content.erase,
+                "erase_from": None if content.erase_from is None else moment(content.erase_from),
+                "do_not_contact": content.do_not_contact,
+                "locked_at": now,
+                "duty_at": moment(asked.answer_by()),
+            },
+        )
+    outbox.compose(
+        db,
+        here,
+        now,
+        content.thread,
+        messages.ConsentLocked,
+        release=release.id,
+        withdraw=content.id,
+        at=seconds(now),
+    )
+    tasks.open_task(db, now, erasure.TASK, content.id, desk_id=content.desk, due_at=moment(asked.answer_by()))
+    audit.record(db, now, NODE, "consent.lock", content.id, peer=content.sender)
+    pending.audiences.add(f"desk:{content.desk}")
+
+
+def _locked(db: Connection, here: Here, now: datetime, content: messages.ConsentLocked, pending: Pending) -> None:
+    row = _withdrawal(db, content.withdraw, content.sender)
+    db.execute(update(withdrawals).where(withdrawals.c.id == row.id).values(locked_at=moment(content.at)))
+
+
+def _erased(db: Connection, here: Here, now: datetime, content: messages.ConsentErased, pending: Pending) -> None:
+    row = _withdrawal(db, content.withdraw, content.sender)
+    db.execute(
+        update(withdrawals)
+        .where(withdrawals.c.id == row.id)
+        .values(answered_at=moment(content.at), erased_count=content.erased, kept_count=content.kept, duty_at=None)
+    )
+    tasks.close_task(db, now, "erasure-missing", row.id, NODE)
+    pending.audiences.add(f"desk:{content.desk}")
+
+
+def _withdrawal(db: Connection, withdrawal_id: str, sender: str) -> Any:
+    row = db.execute(
+        select(withdrawals).where(withdrawals.c.id == withdrawal_id, withdrawals.c.holder == sender)
+    ).first()
+    if row is None:
+        raise RemoteError("unknown-withdrawal", "There is no such withdrawal.")
+    return row
+
+
+def _plan(db: Connection, here: Here, now: datetime, content: messages.FollowupPlan, pending: Pending) -> None:
+    row = _find(db, content, Side.SOURCE)
+    if list(content.dates) != sorted(set(content.dates)):
+        raise RemoteError("unknown-plan", "The dates of the plan are not in order.")
+    followups.watch(db, here, now, content, row)
+
+
+def _report(db: Connection, here: Here, now: datetime, content: messages.FollowupReport, pending: Pending) -> None:
+    row = _find(db, content, Side.SOURCE)
+    followups.reported_by_peer(db, here, now, content)
+    _tell(pending, row)
+
+
+def _resync(db: Connection, here: Here, now: datetime, content: messages.ThreadResync, pending: Pending) -> None:
+    """The peer misses part of our chain: it goes again, as long as we still have it."""
+    resend.thread(db, here, now, content.thread, content.missing_epoch, content.missing_from)
+
+
+def _resume(db: Connection, here: Here, now: datetime, content: messages.Resume, pending: Pending) -> None:
+    """The peer was restored from a backup: what it was given since then goes again."""
+    resend.since(db, here, now, content.sender, moment(content.since))
+    audit.record(db, now, NODE, "peer.resume", content.id, peer=content.sender)
+
+
+def _tell(pending: Pending, row: Any) -> None:
+    pending.audiences.add(f"desk:{row.desk_id}" if row.staff_id is None else f"staff:{row.staff_id}")
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pending], None]]] = {
+    messages.ReferralUpdate: _answer,
+    messages.ReferralOutcome: _answer,
+    messages.ReferralCancel: _cancel,
+    messages.ReferralCancelConfirm: _cancel_confirmed,
+    messages.ReferralVoid: _void,
+    messages.ReferralNote: _note,
+    messages.SectionReplace: _replace,
+    messages.ConsentWithdraw: _withdraw,
+    messages.ConsentLocked: _locked,
+    messages.ConsentErased: _erased,
+    messages.FollowupPlan: _plan,
+    messages.FollowupReport: _report,
+    messages.ThreadResync: _resync,
+    messages.Resume: _resume,
+}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A case: our own record of one person, known elsewhere only by random thread ids. Closed by people, never by time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.casework import records
+from node.office import audit
+from node.office.actor import Actor
+from node.storage.here import Here
+from node.storage.tables import cases, programmes, referrals, threads
+from protocol import crypto
+from protocol.codes import Risk, Role, Section
+from protocol.errors import LocalError
+
+LIST_MAX: Final = 200
+
+
+def open_case(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    desk_id: str,
+    risk: Risk = Risk.NONE,
+    sections: Mapping[Section, bytes] | None = None,
+    programme_id: str | None = None,
+) -> str:
+    """A case is open at this desk, in a programme, with the actor responsible. Returns its id."""
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    actor.require_desk(desk_id)
+    case_id = new_case(db, now, desk_id=desk_id, staff_id=actor.staff_id, risk=risk, programme_id=programme_id)
+    if sections:
+        records.save(db, here, actor, now, kind="case", subject_id=case_id, desk_id=desk_id, sections=sections)
+    audit.record(db, now, actor.staff_id, "case.open", case_id)
+    return case_id
+
+
+def new_case(
+    db: Connection, now: datetime, *, desk_id: str, staff_id: str, risk: Risk, programme_id: str | None = None
+) -> str:
+    """The row of a new case; in the agency's first programme unless one is named."""
+    if programme_id is None:
+        programme_id = db.execute(select(programmes.c.id).order_by(programmes.c.starts_on).limit(1)).scalar()
+    if programme_id is None:
+        raise LocalError("no-programme", "Every case belongs to a programme. Add one first.")
+    case_id = crypto.new_id()
+    row = {
+        "id": case_id,
+        "programme_id": programme_id,
+        "desk_id": desk_id,
+        "staff_id": staff_id,
+        "risk": risk,
+        "opened_at": now,
+    }
+    db.execute(insert(cases), row)
+    return case_id
+
+
+def load(db: Connection, actor: Actor, case_id: str) -> Any:
+    """The case's row, if the actor may see it: she is of its desk. Raises LocalError."""
+    row = db.execute(select(cases).where(cases.c.id == case_id)).first()
+    if row is None or row.desk_id not in actor.desks:
+        # The same answer for what does not exist and for what is not hers: nobody learns which cases there are.
+        raise LocalError("unknown-case", "There is no such case at your desks.")
+    return row
+
+
+def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
+    """The open cases of the actor's desks, the newest first."""
+    query = (
+        select(cases)
+        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks))
+        .order_by(cases.c.opened_at.desc())
+        .limit(LIST_MAX)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def read_case(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str, Any]:
+    """One case: its row, what is recorded about the person, and the ids of its threads."""
+    row = load(db, actor, case_id)
+    opened = records.latest(db, here, actor, "case", case_id) or {}
+    mine = select(threads.c.id, threads.c.peer).where(threads.c.case_id == case_id)
+    return {**row._mapping, "sections": opened, "threads": [dict(t) for t in db.execute(mine).mappings()]}
+
+
+def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> None:
+    """A person decides that the case is closed. Refused while one of its referrals is open."""
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    load(db, actor, case_id)
+    query = (
+        select(referrals.c.id)
+        .join(threads, threads.c.id == referrals.c.thread_id)
+        .where(threads.c.case_id == case_id, referrals.c.ended_at.is_(None))
+    )
+    if db.execute(query.limit(1)).first() is not None:
+        raise LocalError("case-open", "A referral of this case is still open. End it first.")
+    db.execute(update(cases).where(cases.c.id == case_id).values(closed_at=now))
+    audit.record(db, now, actor.staff_id, "case.close", case_id)

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consent as this agency collects it: recorded, asked at every sending, renewed, withdrawn.
+
+A withdrawal by word of mouth stops use at once; identity is checked afterwards. What to permit is decided in
+`protocol.consent`, here it is stored and carried out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.casework import cases, records
+from node.exchange import outbox
+from node.office import audit, tasks
+from node.office.actor import Actor
+from node.storage import tables
+from node.storage.here import Here
+from node.storage.tables import messages, referrals, release_events, releases, threads, withdrawals
+from protocol import consent, crypto
+from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Role, Section
+from protocol.consent import Details, Event, Release, Withdrawal
+from protocol.encoding import encode, moment, seconds
+from protocol.errors import LocalError
+from protocol.messages import Claim, ConsentWithdraw
+
+_PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
+
+
+def record_consent(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    case_id: str,
+    agency: str,
+    purposes: Collection[Purpose],
+    sections: Collection[Section],
+    details: Details,
+    valid_until: datetime | None = None,
+    onward: Onward = Onward.NONE,
+    onward_to: Collection[str] = (),
+    basis: Basis = Basis.CONSENT,
+    approved_by: str = "",
+    is_minor: bool = False,
+) -> str:
+    """The person has agreed that this agency may get these sections for these purposes. Returns the release's id.
+
+    The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
+    stored sealed. Raises LocalError with what is missing.
+    """
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    case = cases.load(db, actor, case_id)
+    member = here.directory.members.get(agency)
+    if member is None:
+        raise LocalError("peer-unknown", "This agency is not known here. Exchange an invite with it first.")
+    until = now + timedelta(days=consent.DEFAULT_DAYS) if valid_until is None else valid_until
+    release = Release(
+        id=crypto.new_id(),
+        recipient=agency,
+        purposes=frozenset(purposes),
+        sections=frozenset(sections),
+        given_at=seconds(now),
+        valid_until=seconds(until),
+        basis=basis,
+        onward=onward,
+        onward_to=frozenset(onward_to),
+        by=actor.staff_id,
+        approved_by=approved_by,
+        has_reason=bool(details.reason),
+        has_rule=bool(details.rule),
+    )
+    consent.check_release(release, AgencyType(member.peer.type))
+    if basis is Basis.CONSENT:
+        consent.check_details(details, is_minor=is_minor)
+    else:
+        # A second person has to approve in a session of her own; that comes with the staff pages.
+        raise LocalError("basis-incomplete", "Sharing without consent needs a second person's approval in her session.")
+    record_id = records.save(
+        db,
+        here,
+        actor,
+        now,
+        kind="consent",
+        subject_id=release.id,
+        desk_id=case.desk_id,
+        sections={Section.NARRATIVE: encode(details)},
+    )
+    thread_id = db.execute(select(threads.c.id).where(threads.c.case_id == case_id, threads.c.peer == agency)).scalar()
+    db.execute(insert(releases), _row(release, case_id, thread_id, now, record_id))
+    _append(db, release.id, ConsentState.GIVEN, now, actor.staff_id, record_id=record_id)
+    audit.record(db, now, actor.staff_id, "consent.record", release.id, basis=basis, peer=agency)
+    return release.id
+
+
+def _row(release: Release, case_id: str, thread_id: str | None, now: datetime, record_id: str) -> dict[str, Any]:
+    return {
+        "id": release.id,
+        "ours": True,
+        "case_id": case_id,
+        "thread_id": thread_id,
+        "agency": release.recipient,
+        "purposes": json.dumps(sorted(release.purposes)),
+        "sections": json.dumps(sorted(release.sections)),
+        "basis": release.basis,
+        "onward": release.onward,
+        "onward_to": json.dumps(sorted(release.onward_to)),
+        "given_at": moment(release.given_at),
+        "valid_until": moment(release.valid_until),
+        "state": ConsentState.GIVEN,
+        "state_at": now,
+        "reason_record": record_id,
+        "approved_by": release.approved_by or None,
+    }
+
+
+def _append(
+    db: Connection,
+    release_id: str,
+    state: ConsentState,
+    now: datetime,
+    by: str,
+    *,
+    valid_until: datetime | None = None,
+    record_id: str | None = None,
+) -> None:
+    row = {
+        "release_id": release_id,
+        "state": state,
+        "at": now,
+        "by_staff": by,
+        "valid_until": valid_until,
+        "record_id": record_id,
+    }
+    db.execute(insert(release_events), row)
+
+
+def as_release(row: Any) -> Release:
+    """A stored release as the protocol's value."""
+    return Release(
+        id=row.id,
+        recipient=row.agency,
+        purposes=frozenset(Purpose(p) for p in json.loads(row.purposes)),
+        sections=frozenset(Section(s) for s in json.loads(row.sections)),
+        given_at=seconds(row.given_at),
+        valid_until=seconds(row.valid_until),
+        basis=Basis(row.basis),
+        onward=Onward(row.onward),
+        onward_to=frozenset(json.loads(row.onward_to)),
+        approved_by=row.approved_by or "",
+    )
+
+
+def claim_of(row: Any, sections: Collection[Section]) -> Claim:
+    """What the message says of the consent on which it travels: only what it needs."""
+    release = as_release(row)
+    return Claim(
+        release=release.id,
+        purposes=tuple(sorted(release.purposes)),
+        sections=tuple(sorted(sections)),
+        until=release.valid_until,
+        basis=release.basis,
+        onward=release.onward,
+        onward_to=tuple(sorted(release.onward_to)),
+    )
+
+
+def check(row: Any, *, recipient: str, purpose: Purpose, sections: Collection[Section], now: datetime) -> None:
+    """Raise LocalError, naming each section and what to do, unless the release permits all of it now."""
+    events = [Event(ConsentState(row.state), seconds(row.state_at))]
+    consent.require(
+        consent.permits(
+            as_release(row), events, recipient=recipient, purpose=purpose, sections=sections, now=seconds(now)
+        )
+    )
+
+
+def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> set[str]:
+    """Those of our releases under which data may be sent now: asked again at every attempt."""
+    query = select(releases.c.id).where(
+        releases.c.id.in_(release_ids),
+        releases.c.ours.is_(True),
+        releases.c.state.in_(_PERMITTING),
+        releases.c.valid_until > now,
+    )
+    return set(db.execute(query).scalars())
+
+
+def renew(db: Connection, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:
+    """The person was asked again and agrees until a later date."""
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    row = _own_release(db, actor, release_id)
+    release = as_release(row)
+    events = [Event(ConsentState(row.state), seconds(row.state_at))]
+    consent.append(events, Event(ConsentState.RENEWED, seconds(now), seconds(valid_until)))
+    if not seconds(now) < seconds(valid_until) <= seconds(now) + consent.MAX_DAYS * 86_400:
+        raise LocalError(
+            "consent-until", f"The end date must lie within {consent.MAX_DAYS} days. Choose an earlier one."
+        )
+    db.execute(
+        update(releases)
+        .where(releases.c.id == release.id)
+        .values(state=ConsentState.RENEWED, state_at=now, valid_until=valid_until)
+    )
+    _append(db, release_id, ConsentState.RENEWED, now, actor.staff_id, valid_until=valid_until)
+    tasks.close_task(db, now, "consent-ended", release_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "consent.renew", release_id, peer=release.recipient)
+
+
+def withdraw(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    release_id: str,
+    by_person: bool,
+    erase: bool,
+    do_not_contact: bool = False,
+    confirmed: bool = False,
+) -> list[str]:
+    """Use stops now. Every agency that got data under the release is told; returns the ids of those messages.
+
+    `by_person`: she said so herself (else somebody for her). `confirmed`: she has confirmed it by a safe channel, so
+    that an erasure is final at once and not after 72 hours.
+    """
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    row = _own_release(db, actor, release_id)
+    state = ConsentState.WITHDRAWN if by_person else ConsentState.REVOKED
+    consent.append([Event(ConsentState(row.state), seconds(row.state_at))], Event(state, seconds(now)))
+    db.execute(update(releases).where(releases.c.id == release_id).values(state=state, state_at=now))
+    _append(db, release_id, state, now, actor.staff_id)
+    if do_not_contact:
+        db.execute(update(tables.cases).where(tables.cases.c.id == row.case_id).values(do_not_contact=True))
+    outbox.withhold_unsent(db, here, now, release_id)
+    asked = Withdrawal(
+        at=seconds(now),
+        by_person=by_person,
+        erase=erase,
+        do_not_contact=do_not_contact,
+        confirmed_at=seconds(now) if confirmed else None,
+    )
+    sent = [_tell(db, here, now, row, thread, asked) for thread in _holding_threads(db, here, release_id)]
+    _stop_referrals(db, here, now, release_id)
+    audit.record(db, now, actor.staff_id, "consent.withdraw", release_id, peer=row.agency)
+    return sent
+
+
+def _holding_threads(db: Connection, here: Here, release_id: str) -> list[str]:
+    """Threads in which something under the release has left, or may have."""
+    query = (
+        select(messages.c.thread_id)
+        .where(
+            messages.c.release_id == release_id,
+            messages.c.agency == here.agency,
+            messages.c.seq.is_not(None),
+            messages.c.type != "consent.withdraw",
+        )
+        .distinct()
+    )
+    return list(db.execute(query).scalars())
+
+
+def _tell(db: Connection, here: Here, now: datetime, row: Any, thread_id: str, asked: Withdrawal) -> str:
+    message = outbox.compose(
+        db,
+        here,
+        now,
+        thread_id,
+        ConsentWithdraw,
+        release=row.id,
+        by_person=asked.by_person,
+        erase=asked.erase,
+        do_not_contact=asked.do_not_contact,
+        erase_from=asked.erase_from(),
+    )
+    start = asked.erase_from()
+    db.execute(
+        insert(withdrawals),
+        {
+            "id": message.id,
+            "release_id": row.id,
+            "holder": row.agency,
+            "thread_id": thread_id,
+            "at": now,
+            "by_person": asked.by_person,
+            "erase": asked.erase,
+            "erase_from": None if start is None else moment(start),
+            "do_not_contact": asked.do_not_contact,
+            "duty_at": moment(asked.answer_by()),
+        },
+    )
+    return message.id
+
+
+def _stop_referrals(db: Connection, here: Here, now: datetime, release_id: str) -> None:
+    from node.casework.referrals import cancel_by_withdrawal
+
+    open_ones = select(referrals.c.id).where(referrals.c.release_id == release_id, referrals.c.ended_at.is_(None))
+    for referral_id in db.execute(open_ones).scalars().all():
+        cancel_by_withdrawal(db, here, now, referral_id)
+
+
+def _own_release(db: Connection, actor: Actor, release_id: str) -> Any:
+    row = db.execute(select(releases).where(releases.c.id == release_id, releases.c.ours.is_(True))).first()
+    if row is None:
+        raise LocalError("unknown-release", "There is no such consent at your desks.")
+    cases.load(db, actor, row.case_id)
+    return row
+
+
+def load_release(db: Connection, actor: Actor, release_id: str) -> Any:
+    """A release that we collected, if the actor may see its case."""
+    return _own_release(db, actor, release_id)
+
+
+def show_consents(db: Connection, actor: Actor, case_id: str) -> list[dict[str, Any]]:
+    """The releases of a case and who holds what under each: locked, erased, kept, or not answered yet."""
+    cases.load(db, actor, case_id)
+    found = []
+    for row in db.execute(select(releases).where(releases.c.case_id == case_id, releases.c.ours.is_(True))):
+        answers = db.execute(select(withdrawals).where(withdrawals.c.release_id == row.id)).mappings()
+        found.append(
+            {
+                "id": row.id,
+                "agency": row.agency,
+                "purposes": json.loads(row.purposes),
+                "sections": json.loads(row.sections),
+                "state": row.state,
+                "valid_until": row.valid_until,
+                "withdrawals": [
+                    {
+                        "id": a["id"],
+                        "holder": a["holder"],
+                        "at": a["at"],
+                        "erase": a["erase"],
+                        "locked_at": a["locked_at"],
+                        "answered_at": a["answered_at"],
+                        "erased": a["erased_count"],
+                        "kept": a["kept_count"],
+                        "answer_by": a["duty_at"],
+                    }
+                    for a in answers
+                ],
+            }
+        )
+    return found

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follow-ups: planned at acceptance, watched by both ends, reported by people, escalated when they are missed.
+
+One occurrence is one row. Only the earliest that is not reported runs; the next is made when it is. Nothing here closes
+a case: time escalates. What is due when, and who is told, is decided in `protocol.followup`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.casework import cases, records
+from node.casework.calendars import office_calendar
+from node.exchange import outbox
+from node.office import audit, tasks
+from node.office.actor import Actor
+from node.office.staff import roles_of
+from node.storage.here import NODE, Here
+from node.storage.tables import cases as case_rows
+from node.storage.tables import escalations, followups, messages, staff, threads
+from protocol import crypto, followup
+from protocol.codes import FollowupOutcome, MessageType, Priority, Risk, Role, Section
+from protocol.encoding import encode, moment, seconds
+from protocol.errors import LocalError
+from protocol.followup import Audience, Rung
+from protocol.messages import FollowupPlan, FollowupReport, parse
+
+#: Dates that a plan announces at once: the rest follows with the next plan.
+ANNOUNCED: Final = 60
+TEXT_MAX: Final = 4_000
+LIST_MAX: Final = 200
+_ROLES: Final = {Audience.SUPERVISOR: Role.SUPERVISOR, Audience.DIRECTOR: Role.DIRECTOR}
+_ENDS: Final = frozenset({FollowupOutcome.CONTACT_DECLINED, FollowupOutcome.CASE_CLOSED, FollowupOutcome.TRANSFERRED})
+
+
+def plan_after_accept(
+    db: Connection, here: Here, actor: Actor, now: datetime, referral: Any, staff_id: str | None
+) -> None:
+    """The target has a case of its own, a plan, and its first occurrence; the source is told the dates."""
+    case_id = referral.case_id
+    if case_id is None:
+        case_id = cases.new_case(db, now, desk_id=referral.desk_id, staff_id=staff_id or actor.staff_id, risk=Risk.NONE)
+        db.execute(update(threads).where(threads.c.id == referral.thread_id).values(case_id=case_id))
+    risk = Risk(db.execute(select(case_rows.c.risk).where(case_rows.c.id == case_id)).scalar() or Risk.NONE)
+    calendar = office_calendar(here)
+    dates = followup.occurrences(followup.open_plan(risk), calendar.local(now).date(), calendar, ANNOUNCED)
+    plan_id = crypto.new_id()
+    message = outbox.compose(
+        db,
+        here,
+        now,
+        referral.thread_id,
+        FollowupPlan,
+        priority=Priority(referral.priority),
+        referral=referral.id,
+        plan=plan_id,
+        dates=tuple(seconds(date) for date in dates),
+        risk=risk,
+    )
+    _insert(db, here, now, message, 1, ours=True, desk_id=referral.desk_id, staff_id=staff_id, case_id=case_id)
+
+
+def watch(db: Connection, here: Here, now: datetime, plan: FollowupPlan, referral: Any) -> None:
+    """The source watches the same dates on its own clock: one node's failure cannot hide a missed follow-up."""
+    known = select(followups.c.id).where(followups.c.plan_id == plan.plan)
+    if db.execute(known).first() is None:
+        _insert(
+            db,
+            here,
+            now,
+            plan,
+            1,
+            ours=False,
+            desk_id=referral.desk_id,
+            staff_id=referral.staff_id,
+            case_id=referral.case_id,
+        )
+
+
+def after_completion(db: Connection, here: Here, now: datetime, referral: Any) -> None:
+    """A service has ended: our own person asks once how it went, a week later."""
+    if referral.case_id is None:
+        return
+    calendar = office_calendar(here)
+    dates = followup.occurrences(followup.Plan(days=(7,)), calendar.local(now).date(), calendar, 1)
+    _insert_row(
+        db,
+        now,
+        here,
+        plan_id=referral.id,
+        ordinal=1,
+        due_at=dates[0],
+        risk=Risk.NONE,
+        ours=True,
+        thread_id=referral.thread_id,
+        referral_id=referral.id,
+        desk_id=referral.desk_id,
+        staff_id=referral.staff_id,
+        case_id=referral.case_id,
+    )
+
+
+def report(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    followup_id: str,
+    outcome: FollowupOutcome,
+    text: str = "",
+) -> None:
+    """A follow-up was done: what came of it is sealed, the other end is told that it was, the next is planned."""
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    row = db.execute(select(followups).where(followups.c.id == followup_id)).first()
+    if row is None or row.desk_id not in actor.desks:
+        raise LocalError("unknown-followup", "There is no such follow-up at your desks.")
+    if not row.ours:
+        raise LocalError("not-ours", "The other agency does this follow-up. Telephone it if it is overdue.")
+    if row.reported_at is not None or row.ended:
+        raise LocalError("already-reported", "This follow-up was reported already.")
+    if len(text) > TEXT_MAX:
+        raise LocalError("text-too-long", f"The text has more than {TEXT_MAX} characters. Shorten it.")
+    said = {"outcome": outcome.value, "text": text}
+    sections = {Section.NARRATIVE: encode(said)}
+    record_id = records.save(
+        db, here, actor, now, kind="followup", subject_id=followup_id, desk_id=row.desk_id, sections=sections
+    )
+    ends = outcome in _ENDS
+    _mark(db, now, row, record_id)
+    decided = followup.after_outcome(outcome, (), (), office_calendar(here), now)
+    if outcome is FollowupOutcome.CONTACT_DECLINED and row.case_id is not None:
+        db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(do_not_contact=True))
+    if decided.tell_supervisor:
+        tasks.open_task(db, now, f"followup-{outcome}", followup_id, desk_id=row.desk_id, role=Role.SUPERVISOR)
+    plan = _plan_of(db, row)
+    if plan is not None:
+        outbox.compose(
+            db,
+            here,
+            now,
+            row.thread_id,
+            FollowupReport,
+            referral=row.referral_id,
+            plan=row.plan_id,
+            ordinal=row.ordinal,
+            at=seconds(now),
+            ends_plan=ends,
+        )
+        if not ends:
+            _next(db, here, now, row, plan)
+    for kind in ("followup-due", "followup-missed"):
+        tasks.close_task(db, now, kind, followup_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "followup.report", followup_id)
+
+
+def reported_by_peer(db: Connection, here: Here, now: datetime, message: FollowupReport) -> None:
+    """The other end has reported one of the follow-ups that we watch."""
+    row = db.execute(
+        select(followups).where(followups.c.plan_id == message.plan, followups.c.ordinal == message.ordinal)
+    ).first()
+    if row is None or row.ours or row.reported_at is not None:
+        return
+    _mark(db, moment(message.at), row, None)
+    plan = _plan_of(db, row)
+    if plan is not None and not message.ends_plan:
+        _next(db, here, moment(message.at), row, plan)
+    for kind in ("followup-due", "followup-missed"):
+        tasks.close_task(db, now, kind, row.id, NODE)
+
+
+def end_with_referral(db: Connection, now: datetime, referral_id: str) -> None:
+    """The service has ended or stopped: its plan runs no more. What our own case needs has a plan of its own."""
+    open_ones = (followups.c.referral_id == referral_id) & followups.c.ended.is_(False)
+    for followup_id in db.execute(select(followups.c.id).where(open_ones)).scalars().all():
+        for kind in ("followup-due", "followup-missed"):
+            tasks.close_task(db, now, kind, followup_id, NODE)
+    db.execute(update(followups).where(open_ones).values(ended=True, next_rung_at=None))
+
+
+def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> list[dict[str, Any]]:
+    """The open follow-ups of the actor's desks, the earliest first, each with the rungs that are still to come."""
+    query = (
+        select(followups)
+        .where(followups.c.ended.is_(False), followups.c.desk_id.in_(actor.desks), followups.c.reported_at.is_(None))
+        .order_by(followups.c.due_at)
+        .limit(LIST_MAX)
+    )
+    calendar = office_calendar(here)
+    found = []
+    for row in db.execute(query).mappings():
+        steps = followup.ladder(row["due_at"], Risk(row["risk"]), calendar)
+        ahead = [{"rung": step.name, "at": step.at, "tells": step.audience} for step in steps if step.at > now]
+        passed = db.execute(
+            select(escalations.c.rung, escalations.c.at, escalations.c.told)
+            .where(escalations.c.followup_id == row["id"])
+            .order_by(escalations.c.at)
+        ).mappings()
+        found.append({**row, "ahead": ahead, "passed": [dict(p) for p in passed]})
+    return found
+
+
+# -- the ladder ------------------------------------------------------------------------------------------------------
+
+
+def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
+    """Pass every rung whose time has come, once. Returns how many follow-ups were looked at.
+
+    Of several rungs that came due while the node was off only the last is told to anybody.
+    """
+    query = select(followups).where(followups.c.next_rung_at <= now).order_by(followups.c.next_rung_at).limit(limit)
+    if db.dialect.name != "sqlite":
+        query = query.with_for_update(skip_locked=True)
+    rows = db.execute(query).all()
+    if rows:
+        holders = _holders(db)
+        calendar = office_calendar(here)
+        for row in rows:
+            steps = followup.collapse(
+                followup.ladder(row.due_at, Risk(row.risk), calendar),
+                {**holders, Audience.ASSIGNED: row.staff_id or ""},
+            )
+            _pass(db, now, row, steps)
+    return len(rows)
+
+
+def _pass(db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...]) -> None:
+    passed = set(db.execute(select(escalations.c.rung).where(escalations.c.followup_id == row.id)).scalars())
+    due = followup.rungs_due(steps, passed, now)
+    if due:
+        db.execute(
+            insert(escalations),
+            [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due],
+        )
+        _announce(db, now, row, due[-1])
+        audit.record(db, now, NODE, f"followup.{due[-1].name}", row.id)
+    passed |= {rung.name for rung in due}
+    db.execute(
+        update(followups)
+        .where(followups.c.id == row.id)
+        .values(rung=due[-1].name if due else row.rung, next_rung_at=followup.next_rung(steps, passed, now))
+    )
+
+
+def _announce(db: Connection, now: datetime, row: Any, rung: Rung) -> None:
+    """A task for whoever this rung is for. For what the other end does: telephone the agency, never the person."""
+    if rung.audience is Audience.DIGEST:
+        return
+    role = _ROLES.get(rung.audience)
+    kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
+    staff_id = row.staff_id if role is None else None
+    tasks.close_task(db, now, "followup-due", row.id, NODE)
+    if not tasks.open_task(db, now, kind, row.id, desk_id=row.desk_id, staff_id=staff_id, role=role, due_at=row.due_at):
+        tasks.notify(db, now, tasks.audience(desk_id=row.desk_id, staff_id=staff_id, role=role))
+    if role is not None:
+        tasks.notify(db, now, f"role:{role}")
+
+
+def _holders(db: Connection) -> dict[Audience, str]:
+    """Who holds a rung alone: rungs of one person collapse into one."""
+    found: dict[Audience, list[str]] = {audience: [] for audience in _ROLES}
+    for row in db.execute(select(staff.c.id, staff.c.roles).where(staff.c.status == "active")):
+        for audience, role in _ROLES.items():
+            if role in roles_of(row.roles):
+                found[audience].append(row.id)
+    return {audience: people[0] for audience, people in found.items() if len(people) == 1}
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _plan_of(db: Connection, row: Any) -> FollowupPlan | None:
+    """The plan that this occurrence is of, as it was announced; None for one that was never announced."""
+    query = select(messages.c.content).where(
+        messages.c.thread_id == row.thread_id, messages.c.type == MessageType.FOLLOWUP_PLAN
+    )
+    for raw in db.execute(query).scalars():
+        content = parse(raw)
+        if isinstance(content, FollowupPlan) and content.plan == row.plan_id:
+            return content
+    return None
+
+
+def _next(db: Connection, here: Here, at: datetime, row: Any, plan: FollowupPlan) -> None:
+    """The next occurrence: the first date of the plan after this one was reported. Both ends find the same."""
+    for index, date in enumerate(plan.dates, start=1):
+        if index > row.ordinal and date > seconds(at):
+            _insert(
+                db,
+                here,
+                at,
+                plan,
+                index,
+                ours=row.ours,
+                desk_id=row.desk_id,
+                staff_id=row.staff_id,
+                case_id=row.case_id,
+            )
+            return
+
+
+def _insert(
+    db: Connection,
+    here: Here,
+    now: datetime,
+    plan: FollowupPlan,
+    ordinal: int,
+    *,
+    ours: bool,
+    desk_id: str,
+    staff_id: str | None,
+    case_id: str | None,
+) -> None:
+    _insert_row(
+        db,
+        now,
+        here,
+        plan_id=plan.plan,
+        ordinal=ordinal,
+        due_at=moment(plan.dates[ordinal - 1]),
+        risk=plan.risk,
+        ours=ours,
+        thread_id=plan.thread,
+        referral_id=plan.referral,
+        desk_id=desk_id,
+        staff_id=staff_id,
+        case_id=case_id,
+    )
+
+
+def _insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
+    steps = followup.ladder(due_at, risk, office_calendar(here))
+    first = followup.next_rung(steps, (), now)
+    row = {"id": crypto.new_id(), "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
+    db.execute(insert(followups), row)
+
+
+def _mark(db: Connection, at: datetime, row: Any, record_id: str | None) -> None:
+    db.execute(
+        update(followups)
+        .where(followups.c.id == row.id)
+        .values(reported_at=at, ended=True, next_rung_at=None, record_id=record_id)
+    )

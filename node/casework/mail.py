@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Casework as the exchange sees it: what it does with a message that came, and with the end of one that went."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from node.casework import apply as incoming
+from node.casework import consents
+from node.exchange.hooks import Ended
+from node.office import audit, tasks
+from node.office.audit import Entry
+from node.storage.here import NODE, Here
+from node.storage.rows import Pending
+from node.storage.tables import referrals, threads
+from protocol.codes import MessageType, ReceiptStatus, Role, Status
+from protocol.messages import Content
+
+_RECEIVED = (
+    update(referrals)
+    .where(referrals.c.id == bindparam("referral"), referrals.c.status == Status.REQUESTED)
+    .values(
+        status=Status.RECEIVED,
+        received_at=bindparam("received"),
+        attention=None,
+        # The next thing that can change is the acknowledgement's clock.
+        attention_at=referrals.c.acknowledge_by,
+        version=referrals.c.version + 1,
+    )
+)
+
+
+class Mail:
+    """The exchange's `Hooks`."""
+
+    def apply(self, db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
+        """Carry out a message that came."""
+        incoming.apply(db, here, now, content, body, pending)
+
+    def permitted(self, db: Connection, here: Here, now: datetime, releases: Collection[str]) -> set[str]:
+        """Our releases that permit sending now."""
+        return consents.permitted(db, now, releases)
+
+    def ended(self, db: Connection, here: Here, now: datetime, messages: Sequence[Ended]) -> None:
+        """Delivered requests become `received`; whatever else is not delivered becomes a task at the sender's desk."""
+        delivered = [
+            {"referral": m.message_id, "received": m.at}
+            for m in messages
+            if m.status is ReceiptStatus.DELIVERED and m.type is MessageType.REFERRAL_REQUEST
+        ]
+        if delivered:
+            db.execute(_RECEIVED, delivered)
+        for message in messages:
+            if message.status is ReceiptStatus.DELIVERED:
+                continue
+            desk = db.execute(select(threads.c.desk_id).where(threads.c.id == message.thread_id)).scalar()
+            code = message.code if message.status is None else f"{message.status}"
+            role = None if desk is not None else Role.ADMINISTRATOR
+            tasks.open_task(db, now, f"message-{code}"[:40], message.message_id, desk_id=desk, role=role)
+            audit.record(db, now, NODE, f"message.{code}"[:48], message.message_id)
+
+    def alarm(self, db: Connection, here: Here, now: datetime, kind: str, subject_id: str, peer: str) -> None:
+        """Something that honest nodes do not do: the administrator looks at it."""
+        tasks.open_task(db, now, f"alarm-{kind}"[:40], subject_id, role=Role.ADMINISTRATOR)
+        audit.record(db, now, NODE, f"alarm.{kind}"[:48], subject_id, peer=peer)
+
+    def finish(self, db: Connection, here: Here, now: datetime, pending: Pending) -> None:
+        """One audit entry for each message of the batch, one notice for each audience."""
+        audit.record_many(
+            db, now, [Entry(NODE, action, subject, basis, peer) for action, subject, basis, peer in pending.audit]
+        )
+        for audience in sorted(pending.audiences):
+            tasks.notify(db, now, audience)

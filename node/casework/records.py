@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed data of our own that no message carries: what a case says, drafts, how consent was given, outcomes, reasons.
+
+The same format as in a message, sealed to our own desk; the node that stores it cannot read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from node.office.actor import Actor
+from node.office.desks import desk_keys_for
+from node.storage.here import Here
+from node.storage.tables import desk_keys, records
+from protocol import crypto, record
+from protocol.codes import Section
+from protocol.crypto import KemPublicKey
+from protocol.errors import LocalError
+
+
+def save(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    kind: str,
+    subject_id: str,
+    desk_id: str,
+    sections: Mapping[Section, bytes],
+) -> str:
+    """The sections (canonical JSON each) are stored, sealed to the desk. Returns the record's id."""
+    record_id = crypto.new_id()
+    salted, commitments = record.salt(sections)
+    context = _context(here, subject_id, record_id, commitments)
+    key = desk_public(db, desk_id)
+    db.execute(
+        insert(records),
+        {
+            "id": record_id,
+            "kind": kind,
+            "subject_id": subject_id,
+            "desk_id": desk_id,
+            "at": now,
+            "by_staff": actor.staff_id,
+            "commitments": json.dumps(commitments, sort_keys=True),
+            "body_sealed": record.seal(salted, {key: list(sections)}, context),
+        },
+    )
+    return record_id
+
+
+def read(db: Connection, here: Here, actor: Actor, record_id: str) -> dict[Section, bytes]:
+    """The sections of a record. Raises LocalError for somebody who is not of its desk."""
+    row = db.execute(select(records).where(records.c.id == record_id)).first()
+    if row is None:
+        raise LocalError("unknown-record", "There is no such record.")
+    return _open(db, here, actor, row)
+
+
+def latest(db: Connection, here: Here, actor: Actor, kind: str, subject_id: str) -> dict[Section, bytes] | None:
+    """The newest record of a kind for a subject, opened; None if there is none."""
+    query = select(records).where(records.c.subject_id == subject_id, records.c.kind == kind)
+    row = db.execute(query.order_by(records.c.at.desc()).limit(1)).first()
+    return None if row is None else _open(db, here, actor, row)
+
+
+def _open(db: Connection, here: Here, actor: Actor, row: Any) -> dict[Section, bytes]:
+    actor.require_desk(row.desk_id)
+    commitments = {Section(name): value for name, value in json.loads(row.commitments).items()}
+    context = _context(here, row.subject_id, row.id, commitments)
+    keys = desk_keys_for(db, actor, set(record.parse(row.body_sealed).keyrings))
+    for key in keys.values():
+        return record.open_sections(row.body_sealed, key, context, commitments)
+    raise LocalError("no-desk-key", "You have no key for this desk. Ask one of its members to add you.")
+
+
+def _context(here: Here, subject_id: str, record_id: str, commitments: Mapping[Section, str]) -> record.Context:
+    digest = crypto.sha256_hex("".join(commitments[name] for name in sorted(commitments)).encode())
+    return record.Context(here.agency, here.agency, subject_id, record_id, digest)
+
+
+def desk_public(db: Connection, desk_id: str) -> KemPublicKey:
+    """The desk's present key; parsed once for as long as it is the same."""
+    query = select(desk_keys.c.public).where(desk_keys.c.desk_id == desk_id, desk_keys.c.retired_at.is_(None))
+    public = db.execute(query).scalar()
+    if public is None:
+        raise LocalError("unknown-desk", "There is no such desk, or it has no key. See the list of desks.")
+    return _parsed(bytes(public))
+
+
+@lru_cache(maxsize=64)
+def _parsed(raw: bytes) -> KemPublicKey:
+    return KemPublicKey(raw)

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Referrals: sent, answered, ended. The table that decides is `protocol.referral`, the same at both ends.
+
+Every act says who may do it next to where it is done; what the table has not is refused and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from node.casework import cases, consents, erasure, followups, records
+from node.casework.calendars import peer_calendar
+from node.exchange import outbox
+from node.exchange.outbox import NewThread
+from node.office import audit, tasks
+from node.office.actor import Actor
+from node.storage.here import NODE, Here
+from node.storage.tables import Side, messages, referrals, releases, threads
+from protocol import crypto, referral
+from protocol.codes import (
+    REASONS_KEPT_INSIDE,
+    AgencyType,
+    BusinessStatus,
+    ConsentState,
+    Kind,
+    Priority,
+    Purpose,
+    Section,
+    Status,
+    StatusReason,
+)
+from protocol.crypto import KemPublicKey
+from protocol.encoding import encode, seconds
+from protocol.errors import LocalError
+from protocol.identity import Desk
+from protocol.messages import (
+    ReferralCancel,
+    ReferralCancelConfirm,
+    ReferralNote,
+    ReferralOutcome,
+    ReferralRequest,
+    ReferralUpdate,
+    ReferralVoid,
+    SectionReplace,
+    Threaded,
+)
+from protocol.referral import FINAL, Action, Party, State, View
+
+#: What the other side learns of a reason, sealed in this section.
+ANSWER_SECTION: Final = Section.SERVICE
+TEXT_MAX: Final = 4_000
+_NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID})
+_CASE_THREAD = select(threads.c.id, threads.c.desk_id).where(
+    threads.c.case_id == bindparam("case"), threads.c.peer == bindparam("peer")
+)
+_RELEASE = select(releases).where(releases.c.id == bindparam("release"))
+_INSERT = insert(referrals)
+
+
+def send(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    case_id: str,
+    release_id: str,
+    peer_desk: str,
+    sections: Mapping[Section, bytes],
+    kind: Kind = Kind.REFERRAL,
+    priority: Priority = Priority.NORMAL,
+    needed_by: datetime | None = None,
+    backstop: str | None = None,
+    part_of: str | None = None,
+) -> str:
+    """A referral is queued for the desk of the release's agency, sealed; returns its id.
+
+    `sections` are canonical JSON each. Consent is checked before anything is sealed: what is not covered is refused
+    with a text that names it. The agency's fingerprint must have been compared. Raises LocalError.
+    """
+    actor.require_role(*referral.ROLES[Action.SEND])
+    case = cases.load(db, actor, case_id)
+    release = db.execute(_RELEASE, {"release": release_id}).first()
+    if release is None or not release.ours or release.case_id != case_id:
+        raise LocalError("unknown-release", "There is no such consent in this case. Record one first.")
+    peer = here.directory.require_verified(release.agency)
+    police = peer.type is AgencyType.LAW_ENFORCEMENT
+    purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(kind.value)
+    consents.check(release, recipient=peer.agency, purpose=purpose, sections=sections, now=now)
+    desk = peer.desk(peer_desk, seconds(now))
+    if desk is None:
+        raise LocalError("unknown-desk", "That agency has no such desk now. Choose one of those it lists.")
+    state = referral.apply(State(Status.DRAFT), Party.SOURCE, Action.SEND)
+    known = db.execute(_CASE_THREAD, {"case": case_id, "peer": peer.agency}).first()
+    thread: str | NewThread = (
+        NewThread(crypto.new_id(), peer.agency, case_id, case.desk_id, peer_desk, backstop)
+        if known is None
+        else known.id
+    )
+    message = outbox.compose(
+        db,
+        here,
+        now,
+        thread,
+        ReferralRequest,
+        sections=sections,
+        readers={desk.key: list(sections), records.desk_public(db, case.desk_id): list(sections)},
+        claim=consents.claim_of(release, sections),
+        priority=priority,
+        kind=kind,
+        reply_desk=case.desk_id,
+        needed_by=None if needed_by is None else seconds(needed_by),
+        backstop=backstop,
+        part_of=part_of,
+    )
+    calendar = peer_calendar(peer, desk)
+    row = {
+        "id": message.id,
+        "thread_id": message.thread,
+        "side": Side.SOURCE,
+        "kind": kind,
+        "priority": priority,
+        "status": state.status,
+        "desk_id": case.desk_id,
+        "staff_id": actor.staff_id,
+        "release_id": release_id,
+        "part_of": part_of,
+        "requested_at": now,
+        "acknowledge_by": referral.acknowledge_by(priority, now, calendar),
+        "decide_by": referral.decide_by(priority, now, calendar, needed_by),
+        "needed_by": needed_by,
+        "attention_at": now + referral.DELIVERED_WITHIN[priority],
+    }
+    db.execute(_INSERT, row)
+    audit.record(db, now, actor.staff_id, "referral.send", message.id, basis=release.basis, peer=peer.agency)
+    return message.id
+
+
+def act(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    referral_id: str,
+    action: Action,
+    version: int | None = None,
+    reason: StatusReason | None = None,
+    text: str = "",
+    staff_id: str | None = None,
+    business_status: BusinessStatus | None = None,
+    resume_by: datetime | None = None,
+    arrive_by: datetime | None = None,
+) -> State:
+    """Carry out one act on a referral and tell the other agency. Returns the new state.
+
+    `version`, when given, is the one that the person saw: if somebody was faster, nothing is overwritten and
+    LocalError `changed-meanwhile` says so. A reason that would tell that the person is known here stays inside.
+    """
+    row = load(db, actor, referral_id)
+    if not actor.is_node:
+        actor.require_role(*referral.ROLES[action])
+    if version is not None and version != row.version:
+        raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
+    state = referral.apply(state_of(row), Party(row.side), action)
+    if action in _NEEDS_REASON and reason is None:
+        raise LocalError("reason-needed", "Choose a reason: the other agency has to know what to do next.")
+    if action is Action.HOLD and resume_by is None:
+        raise LocalError("resume-needed", "Choose the date until which it is on hold.")
+    if len(text) > TEXT_MAX:
+        raise LocalError("text-too-long", f"The text has more than {TEXT_MAX} characters. Shorten it.")
+    if action is Action.ACCEPT:
+        _require_release(db, row, now)
+    _tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by)
+    _keep_reason(db, here, actor, now, row, reason)
+    values = {
+        **state_values(state),
+        **_times(action, state, now),
+        "version": row.version + 1,
+        "business_status": business_status or row.business_status,
+        "resume_by": resume_by if action is Action.HOLD else None,
+        "arrive_by": arrive_by if action is Action.ACCEPT else row.arrive_by,
+        "staff_id": staff_id or (actor.staff_id if action in (Action.ACCEPT, Action.START) else row.staff_id),
+    }
+    store(db, row, values, now)
+    if action is Action.ACCEPT:
+        followups.plan_after_accept(db, here, actor, now, row, values["staff_id"])
+    if action is Action.VOID:
+        erasure.erase_referral(db, now, referral_id)
+    if state.status in FINAL:
+        followups.end_with_referral(db, now, referral_id)
+    tasks.close_task(db, now, "cancel-asked", referral_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, f"referral.{action}", referral_id, peer=row.peer)
+    return state
+
+
+def _times(action: Action, state: State, now: datetime) -> dict[str, datetime | None]:
+    times: dict[str, datetime | None] = {}
+    if action is Action.ACKNOWLEDGE:
+        times["acknowledged_at"] = now
+    if action in (Action.ACCEPT, Action.REJECT):
+        times["decided_at"] = now
+    if state.status in FINAL:
+        times["ended_at"] = now
+    return times
+
+
+def _require_release(db: Connection, row: Any, now: datetime) -> None:
+    """Specification, 10, row 5: what is accepted is still covered by a consent that is valid today."""
+    release = db.execute(_RELEASE, {"release": row.release_id}).first()
+    if release is None or ConsentState(release.state) not in (ConsentState.GIVEN, ConsentState.RENEWED):
+        raise LocalError("consent-withdrawn", "The consent was withdrawn. The data is locked; nothing can be accepted.")
+    if release.valid_until <= now:
+        raise LocalError("consent-expired", "The consent has ended. Ask the other agency whether she renews it.")
+
+
+def _tell(
+    db: Connection,
+    here: Here,
+    now: datetime,
+    row: Any,
+    action: Action,
+    state: State,
+    reason: StatusReason | None,
+    text: str,
+    business_status: BusinessStatus | None,
+    resume_by: datetime | None,
+    arrive_by: datetime | None,
+) -> None:
+    fields: dict[str, Any] = {"referral": row.id}
+    kind: type[Threaded]
+    match action:
+        case Action.CANCEL:
+            kind = ReferralCancel
+        case Action.CONFIRM_CANCEL:
+            kind = ReferralCancelConfirm
+        case Action.VOID:
+            kind = ReferralVoid
+        case Action.COMPLETE | Action.FAIL:
+            kind = ReferralOutcome
+            fields |= {"action": action.value, "status": state.status}
+        case _:
+            kind = ReferralUpdate
+            fields |= {
+                "action": action.value,
+                "status": state.status,
+                "business_status": BusinessStatus.ACKNOWLEDGED if action is Action.ACKNOWLEDGE else business_status,
+                "resume_by": None if resume_by is None else seconds(resume_by),
+                "arrive_by": None if arrive_by is None else seconds(arrive_by),
+            }
+    told = StatusReason.OTHER if reason in REASONS_KEPT_INSIDE else reason
+    said = {key: value for key, value in (("reason", told), ("text", text)) if value}
+    sections = {ANSWER_SECTION: encode(said)} if said and not _is_locked(db, row) else {}
+    outbox.compose(
+        db,
+        here,
+        now,
+        row.thread_id,
+        kind,
+        sections=sections,
+        readers=_readers(db, here, now, row, sections) if sections else None,
+        priority=Priority(row.priority),
+        **fields,
+    )
+
+
+def _is_locked(db: Connection, row: Any) -> bool:
+    """After a withdrawal nothing that is about her travels any more, not even a reason."""
+    release = db.execute(_RELEASE, {"release": row.release_id}).first()
+    return release is not None and ConsentState(release.state) not in (ConsentState.GIVEN, ConsentState.RENEWED)
+
+
+def _readers(
+    db: Connection, here: Here, now: datetime, row: Any, sections: Mapping[Section, bytes]
+) -> dict[KemPublicKey, list[Section]]:
+    theirs = peer_desk_of(here, now, row)
+    return {theirs.key: list(sections), records.desk_public(db, row.desk_id): list(sections)}
+
+
+def peer_desk_of(here: Here, now: datetime, row: Any) -> Desk:
+    """The other agency's desk of a referral's thread, with its present key."""
+    member = here.directory.members.get(row.peer)
+    desk = None if member is None else member.peer.desk(row.peer_desk, seconds(now))
+    if desk is None:
+        raise LocalError("unknown-desk", "The other agency's desk has no valid key now. Telephone it.")
+    return desk
+
+
+def _keep_reason(
+    db: Connection, here: Here, actor: Actor, now: datetime, row: Any, reason: StatusReason | None
+) -> None:
+    if reason in REASONS_KEPT_INSIDE:
+        sections = {ANSWER_SECTION: encode({"reason": reason})}
+        records.save(db, here, actor, now, kind="reason", subject_id=row.id, desk_id=row.desk_id, sections=sections)
+
+
+def cancel_by_withdrawal(db: Connection, here: Here, now: datetime, referral_id: str) -> None:
+    """The node asks to stop a referral whose consent was withdrawn; one that never left just ends."""
+    row = load(db, Actor.node(), referral_id)
+    if row.side != Side.SOURCE:
+        return
+    sent = db.execute(
+        select(messages.c.seq).where(messages.c.agency == here.agency, messages.c.id == referral_id)
+    ).scalar()
+    if sent is None:
+        store(db, row, {"status": Status.CANCELLED, "ended_at": now, "version": row.version + 1}, now)
+    elif referral.whose_turn(state_of(row)) is not None:
+        state = referral.apply(state_of(row), Party.SOURCE, Action.CANCEL)
+        outbox.compose(db, here, now, row.thread_id, ReferralCancel, referral=referral_id, by_withdrawal=True)
+        store(db, row, {**state_values(state), "version": row.version + 1}, now)
+    followups.end_with_referral(db, now, referral_id)
+    audit.record(db, now, NODE, "referral.cancel", referral_id, peer=row.peer)
+
+
+def note(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    referral_id: str,
+    text: str,
+    question: bool = False,
+    answers: str | None = None,
+) -> str:
+    """A note or a question goes to the other desk, sealed. Returns the message's id."""
+    actor.require_role(*referral.ROLES[Action.LABEL])
+    row = load(db, actor, referral_id)
+    if not 1 <= len(text.strip()) <= TEXT_MAX:
+        raise LocalError("text", f"A note has 1 to {TEXT_MAX} characters.")
+    if _is_locked(db, row):
+        raise LocalError("consent-withdrawn", "The consent was withdrawn: nothing more about her may be sent.")
+    sections = {Section.NARRATIVE: encode({"text": text})}
+    message = outbox.compose(
+        db,
+        here,
+        now,
+        row.thread_id,
+        ReferralNote,
+        sections=sections,
+        readers=_readers(db, here, now, row, sections),
+        priority=Priority(row.priority),
+        referral=referral_id,
+        question=question,
+        answers=answers,
+    )
+    audit.record(db, now, actor.staff_id, "referral.note", referral_id, peer=row.peer)
+    return message.id
+
+
+def replace_sections(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    referral_id: str,
+    sections: Mapping[Section, bytes],
+) -> str:
+    """Sections that were sent are superseded (a wrong telephone number), under a consent that is still valid."""
+    actor.require_role(*referral.ROLES[Action.SEND])
+    row = load(db, actor, referral_id)
+    release = db.execute(_RELEASE, {"release": row.release_id}).first()
+    if row.side != Side.SOURCE or release is None:
+        raise LocalError("not-source", "Only the agency that referred her can correct what it sent.")
+    if Status(row.status) in FINAL:
+        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
+    police = Purpose.LAW_ENFORCEMENT in consents.as_release(release).purposes
+    purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(row.kind)
+    consents.check(release, recipient=row.peer, purpose=purpose, sections=sections, now=now)
+    urgent = sections.keys() & {Section.CONTACT, Section.SAFETY}
+    message = outbox.compose(
+        db,
+        here,
+        now,
+        row.thread_id,
+        SectionReplace,
+        sections=sections,
+        readers=_readers(db, here, now, row, sections),
+        claim=consents.claim_of(release, sections),
+        priority=Priority.URGENT if urgent else Priority(row.priority),
+        referral=referral_id,
+        replaces=referral_id,
+    )
+    audit.record(db, now, actor.staff_id, "referral.correct", referral_id, peer=row.peer)
+    return message.id
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+_LOAD = (
+    select(referrals, threads.c.peer, threads.c.peer_desk, threads.c.case_id)
+    .join(threads, threads.c.id == referrals.c.thread_id)
+    .where(referrals.c.id == bindparam("referral"))
+)
+
+
+def load(db: Connection, actor: Actor, referral_id: str) -> Any:
+    """The referral's row with its thread's peer, if the actor is of its desk (or the node). Raises LocalError."""
+    row = db.execute(_LOAD, {"referral": referral_id}).first()
+    if row is None or (not actor.is_node and row.desk_id not in actor.desks):
+        raise LocalError("unknown-referral", "There is no such referral at your desks.")
+    return row
+
+
+def state_of(row: Any) -> State:
+    """The row's state as the table's value."""
+    held = None if row.held_from is None else Status(row.held_from)
+    return State(Status(row.status), bool(row.cancellation_requested), held)
+
+
+def state_values(state: State) -> dict[str, Any]:
+    """The columns of a state."""
+    return {
+        "status": state.status,
+        "cancellation_requested": state.cancellation_requested,
+        "held_from": state.held_from,
+    }
+
+
+def store(db: Connection, row: Any, values: Mapping[str, Any], now: datetime) -> None:
+    """Write the row's new values, and when its attention may next change. Raises LocalError if somebody was faster."""
+    merged = {**dict(row._mapping), **values}
+    state = State(
+        Status(merged["status"]),
+        bool(merged["cancellation_requested"]),
+        None if merged["held_from"] is None else Status(merged["held_from"]),
+    )
+    view = view_of(merged, state)
+    attention = referral.attention(view, now)
+    changed = db.execute(
+        update(referrals)
+        .where(referrals.c.id == row.id, referrals.c.version == row.version)
+        .values(**values, attention_at=referral.next_change(view, now), attention=attention)
+    )
+    if changed.rowcount != 1:
+        raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
+
+
+def view_of(row: Mapping[str, Any], state: State) -> View:
+    """What attention depends on, from a row."""
+    return View(
+        state=state,
+        priority=Priority(row["priority"]),
+        viewer=Party(row["side"]),
+        requested_at=row["requested_at"],
+        acknowledged=row["acknowledged_at"] is not None,
+        acknowledge_by=row["acknowledge_by"],
+        decide_by=row["decide_by"],
+        resume_by=row["resume_by"],
+        arrive_by=row["arrive_by"],
+    )

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What time brings: attention that changes, consents that end, answers that do not come, gaps in a chain.
+
+Each sweep looks only at rows whose time has come, does each at most once, and catches up by itself after a power cut.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.casework import referrals
+from node.exchange import outbox
+from node.office import audit, tasks
+from node.storage.here import NODE, Here
+from node.storage.tables import Side, cases, release_events, releases, threads, withdrawals
+from node.storage.tables import referrals as rows
+from protocol import referral
+from protocol.codes import ConsentState, Role, Status
+from protocol.messages import ThreadResync
+from protocol.referral import Attention
+
+#: A gap in a chain is asked about after this long; before, the missing message is probably still under way.
+GAP_AFTER = timedelta(hours=24)
+_TASKS = {Attention.UNDELIVERED: "undelivered", Attention.OVERDUE: "overdue"}
+
+
+def attend(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
+    """Referrals whose attention may have changed: their rows say what it is now, people are told. Returns how many."""
+    query = select(rows).where(rows.c.attention_at <= now).order_by(rows.c.attention_at).limit(limit)
+    if db.dialect.name != "sqlite":
+        query = query.with_for_update(skip_locked=True)
+    found = db.execute(query).all()
+    for row in found:
+        view = referrals.view_of(dict(row._mapping), referrals.state_of(row))
+        attention = referral.attention(view, now)
+        db.execute(
+            update(rows)
+            .where(rows.c.id == row.id)
+            .values(attention=attention, attention_at=referral.next_change(view, now))
+        )
+        if attention in _TASKS:
+            tasks.open_task(db, now, _TASKS[attention], row.id, desk_id=row.desk_id, staff_id=row.staff_id)
+            tasks.notify(db, now, f"role:{Role.SUPERVISOR}")
+            audit.record(db, now, NODE, f"referral.{attention}", row.id)
+    return len(found)
+
+
+def end_consents(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
+    """Consents whose date has passed: nothing more is shared, a task says so, nothing is erased. Returns how many.
+
+    Only with a clock that is beyond doubt: a wrong one would stop help.
+    """
+    permitting = (ConsentState.GIVEN, ConsentState.RENEWED)
+    query = (
+        select(releases.c.id, releases.c.ours, releases.c.case_id, releases.c.thread_id)
+        .where(releases.c.state.in_(permitting), releases.c.valid_until <= now)
+        .limit(limit)
+    )
+    ended = db.execute(query).all()
+    for row in ended:
+        db.execute(update(releases).where(releases.c.id == row.id).values(state=ConsentState.EXPIRED, state_at=now))
+        db.execute(insert(release_events), {"release_id": row.id, "state": ConsentState.EXPIRED, "at": now})
+        if row.ours:
+            desk = db.execute(select(cases.c.desk_id).where(cases.c.id == row.case_id)).scalar()
+            tasks.open_task(db, now, "consent-ended", row.id, desk_id=desk)
+        audit.record(db, now, NODE, "consent.expire", row.id)
+    return len(ended)
+
+
+def miss_erasures(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
+    """Withdrawals that were not answered in time: a task for a person, at both ends. Returns how many."""
+    query = (
+        select(withdrawals.c.id, threads.c.desk_id)
+        .join(threads, threads.c.id == withdrawals.c.thread_id)
+        .where(withdrawals.c.answered_at.is_(None), withdrawals.c.duty_at <= now)
+        .limit(limit)
+    )
+    late = db.execute(query).all()
+    for row in late:
+        tasks.open_task(db, now, "erasure-missing", row.id, desk_id=row.desk_id)
+        tasks.notify(db, now, f"role:{Role.SUPERVISOR}")
+        again = now + timedelta(hours=72)
+        db.execute(update(withdrawals).where(withdrawals.c.id == row.id).values(duty_at=again))
+        audit.record(db, now, NODE, "consent.answer-missing", row.id)
+    return len(late)
+
+
+def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
+    """Chains with a gap for more than a day: the sender is asked for what is missing. Returns how many."""
+    query = select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)
+    gaps = db.execute(query).all()
+    for row in gaps:
+        if row.in_epoch is None:
+            continue
+        outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=row.in_epoch, missing_from=row.in_seq + 1)
+        db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=now))
+    return len(gaps)
+
+
+def open_without_date(db: Connection) -> int:
+    """How many open referrals have no next date: must always be none (an invariant that tests look at)."""
+    query = select(rows.c.id).where(
+        rows.c.ended_at.is_(None),
+        rows.c.attention_at.is_(None),
+        rows.c.attention.is_(None),
+        rows.c.status.in_([Status.REQUESTED, Status.RECEIVED]),
+        rows.c.side.in_([Side.SOURCE, Side.TARGET]),
+    )
+    return len(db.execute(query).all())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sending again what a peer has lost: part of a thread's chain, or all since its backup. Duplicates do no harm."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from node.storage.database import after_commit
+from node.storage.here import Here
+from node.storage.tables import Lane, lane_number, messages, outbox
+from protocol.encoding import MESSAGE_LIFE_DAYS, THREAD_MAX_MESSAGES
+
+
+def thread(db: Connection, here: Here, now: datetime, thread_id: str, epoch: str, first: int) -> int:
+    """Queue again our messages of this chain from position `first` on. Returns how many."""
+    query = select(messages.c.id, messages.c.peer).where(
+        messages.c.thread_id == thread_id,
+        messages.c.agency == here.agency,
+        messages.c.epoch == epoch,
+        messages.c.seq >= first,
+    )
+    return _queue(db, here, now, query.order_by(messages.c.seq).limit(THREAD_MAX_MESSAGES))
+
+
+def since(db: Connection, here: Here, now: datetime, peer: str, moment: datetime) -> int:
+    """Queue again what this peer has acknowledged since `moment`. Returns how many."""
+    query = select(messages.c.id, messages.c.peer).where(
+        messages.c.agency == here.agency, messages.c.peer == peer, messages.c.receipt_at >= moment
+    )
+    return _queue(db, here, now, query.order_by(messages.c.at))
+
+
+def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
+    rows = db.execute(query).all()
+    waiting = set(
+        db.execute(select(outbox.c.message_id).where(outbox.c.message_id.in_([r.id for r in rows]))).scalars()
+    )
+    again = [row for row in rows if row.id not in waiting]
+    if not again:
+        return 0
+    expires = now + timedelta(days=MESSAGE_LIFE_DAYS)
+    db.execute(
+        insert(outbox),
+        [
+            {
+                "message_id": row.id,
+                "peer": row.peer,
+                "lane": lane_number(Lane.BULK),
+                "queued_at": now,
+                "expires_at": expires,
+                "attempts": 1,
+            }
+            for row in again
+        ],
+    )
+    wake, peer = here.wake, again[0].peer
+    if wake is not None:
+        after_commit(db, lambda: wake(peer))
+    return len(again)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Delivers what waits: for each agency a claim, a request, a settlement, two requests under way at most.
+
+Everything durable happens in the database; a worker that is killed at any point has lost nothing and repeats something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, select
+
+from node import faults, metrics
+from node.clock import Clock
+from node.errors import NodeError
+from node.exchange import outbox, peers
+from node.exchange.client import ENVELOPES_PATH, Client, TransportError, fetch_bundle, post_confirmation
+from node.exchange.hooks import Hooks
+from node.storage.database import Database
+from node.storage.here import Here
+from node.storage.settings import get_setting
+from node.storage.tables import agencies, threads
+from protocol import framing, identity
+from protocol.encoding import BATCH_MAX_MESSAGES, seconds
+from protocol.errors import ProtocolError
+from protocol.identity import KEM_ROTATE_DAYS
+from protocol.messages import Hello
+
+log = structlog.get_logger(__name__)
+
+#: Two requests hide the wait for an answer; a third would only queue behind the recipient's one writer.
+REQUESTS_UNDER_WAY: Final = 2
+#: How often the queue is looked at although nothing woke us: other processes queue, and back-offs end.
+LOOK_SECONDS: Final = 2.0
+#: A bundle is fetched again at most this often for one agency.
+BUNDLE_WAIT: Final = timedelta(minutes=5)
+
+
+class Worker:
+    """One per process. `chance` returns a number from 0 to 1, for jitter."""
+
+    def __init__(
+        self,
+        database: Database,
+        here: Here,
+        hooks: Hooks,
+        client: Client,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self._database, self._here, self._hooks = database, here, hooks
+        self._client, self._clock, self._chance = client, clock, chance
+        self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._fetched: dict[str, datetime] = {}
+        self._stopping = False
+
+    def wake(self, peer: str | None = None) -> None:
+        """Something was queued for this agency (or for any). May be called from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._note, peer)
+
+    def _note(self, peer: str | None) -> None:
+        if peer is not None and peer in self._busy:
+            self._again.add(peer)
+        elif peer is not None and not self._stopping:
+            self._start(peer)
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set; then finish the requests that are under way."""
+        self._loop = asyncio.get_running_loop()
+        if self._database.kind == "sqlite":
+            await self._database.write(outbox.free_leases)
+        await self.say_hello()
+        while not stop.is_set():
+            await self._look()
+            waiting = [asyncio.create_task(self._woken.wait()), asyncio.create_task(stop.wait())]
+            await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            self._woken.clear()
+        self._stopping = True
+        if self._busy:
+            await asyncio.wait(list(self._busy.values()))
+
+    async def rest(self) -> bool:
+        """Wait until nothing that can go now is left under way. Returns whether something was done."""
+        await self._look()
+        was_busy = bool(self._busy)
+        while self._busy:
+            await asyncio.wait(list(self._busy.values()))
+            await asyncio.sleep(0)
+        return was_busy
+
+    async def _look(self) -> None:
+        try:
+            for peer in await self._database.read(outbox.waiting_peers, self._clock.now()):
+                if peer not in self._busy:
+                    self._start(peer)
+        except NodeError as error:
+            log.warning("outbox_unavailable", code=error.code)
+
+    def _start(self, peer: str) -> None:
+        task = asyncio.create_task(self._drain(peer))
+        self._busy[peer] = task
+        task.add_done_callback(lambda _: self._done(peer))
+
+    def _done(self, peer: str) -> None:
+        self._busy.pop(peer, None)
+        if peer in self._again and not self._stopping:
+            self._again.discard(peer)
+            self._start(peer)
+
+    async def _drain(self, peer: str) -> None:
+        """Send what waits for one agency until nothing is left or it stops answering."""
+        try:
+            await self._freshen(peer)
+            under_way: set[asyncio.Task[bool]] = set()
+            goes_on = True
+            while True:
+                while goes_on and not self._stopping and len(under_way) < REQUESTS_UNDER_WAY:
+                    self._again.discard(peer)
+                    dispatch = await self._database.write(
+                        outbox.claim, self._here, self._hooks, self._clock.now(), peer
+                    )
+                    faults.point("after-claim")
+                    if dispatch is None:
+                        break
+                    under_way.add(asyncio.create_task(self._deliver(dispatch)))
+                    if len(dispatch.claimed) < BATCH_MAX_MESSAGES:
+                        break
+                if not under_way:
+                    return
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                goes_on = goes_on and all(task.result() for task in done)
+        except (NodeError, ProtocolError) as error:
+            log.warning("delivery_postponed", code=error.code, peer=peer)
+
+    async def _deliver(self, dispatch: outbox.Dispatch) -> bool:
+        """Post one request and settle its answer. Returns whether it is worth going on."""
+        try:
+            answer = await self._client.post(dispatch.address, ENVELOPES_PATH, dispatch.body)
+            faults.point("after-post")
+            envelopes = framing.unframe(answer)
+        except (TransportError, ProtocolError) as error:
+            metrics.failures.inc()
+            log.info("delivery_failed", code=error.code, peer=dispatch.peer, count=len(dispatch.claimed))
+            retry = error.retry_seconds if isinstance(error, TransportError) else None
+            await self._database.write(outbox.fail, self._clock.now(), dispatch, self._chance(), retry)
+            return False
+        settled = await self._database.write(
+            outbox.settle, self._here, self._hooks, self._clock.now(), dispatch, envelopes, self._chance()
+        )
+        faults.point("after-settle")
+        metrics.delivered.inc(settled)
+        if settled < len(dispatch.claimed):
+            # Sealed to a key that is gone, or discarded: the next attempt has a fresh bundle.
+            await self.refresh(dispatch.peer)
+            return False
+        return True
+
+    # -- bundles -----------------------------------------------------------------------------------------------------
+
+    async def _freshen(self, peer: str) -> None:
+        member = self._here.directory.members.get(peer)
+        if member is None:
+            return
+        now = self._clock.now()
+        newest = max((not_before for _, not_before, _ in member.peer.kem), default=0)
+        if newest < seconds(now - timedelta(days=KEM_ROTATE_DAYS)):
+            await self.refresh(peer)
+
+    async def refresh(self, peer: str) -> bool:
+        """Fetch an agency's key bundle again, unless that was done a moment ago. Returns whether it was stored."""
+        now = self._clock.now()
+        member, last = self._here.directory.members.get(peer), self._fetched.get(peer)
+        if member is None or (last is not None and timedelta(0) <= now - last < BUNDLE_WAIT):
+            return False
+        self._fetched[peer] = now
+        try:
+            raw = await fetch_bundle(self._client, member.peer.address)
+            found = identity.verify_bundle(raw, seconds(now), member.peer)
+            await self._database.write(peers.store_peer, self._here, now, found)
+        except (TransportError, ProtocolError, NodeError) as error:
+            log.info("bundle_not_fetched", code=error.code, peer=peer)
+            return False
+        await self.reload()
+        return True
+
+    async def reload(self) -> None:
+        """The directory in memory is the one that is stored."""
+        self._here.directory = await self._database.read(peers.load_directory, self._clock.now(), self._here.directory)
+
+    # -- contact -----------------------------------------------------------------------------------------------------
+
+    async def say_hello(self) -> None:
+        """Tell every agency with an open thread that we are there, so that queues on both sides run."""
+        try:
+            await self._database.write(_say_hello, self._here, self._clock.now())
+        except NodeError as error:
+            log.warning("hello_postponed", code=error.code)
+
+    async def send_confirmations(self) -> None:
+        """Tell agencies whose fingerprint we heard, until they have confirmed ours."""
+        for agency in await self._database.read(peers.unconfirmed):
+            await self.confirm(agency)
+
+    async def confirm(self, agency: str) -> None:
+        """Post our confirmation to one agency, and take its own from the answer if it has one."""
+        now = self._clock.now()
+        member = self._here.directory.members.get(agency)
+        ours = await self._database.read(peers.confirmation, self._here, now, agency)
+        if member is None or ours is None:
+            return
+        try:
+            answer = await post_confirmation(self._client, member.peer.address, ours)
+            if answer:
+                await self._database.write(peers.take_confirmation, self._here, now, answer)
+                await self.reload()
+        except (TransportError, ProtocolError) as error:
+            log.info("confirmation_postponed", code=error.code, peer=agency)
+
+
+def _say_hello(db: Connection, here: Here, now: datetime) -> None:
+    bundle_at = int(get_setting(db, "bundle_at") or "0")
+    with_threads = select(threads.c.peer).where(threads.c.open.is_(True)).distinct()
+    for agency in db.execute(select(agencies.c.agency).where(agencies.c.agency.in_(with_threads))).scalars().all():
+        member = here.directory.members.get(agency)
+        if member is not None and member.standing == "verified":
+            outbox.compose_plain(db, here, now, agency, Hello, epoch=here.epoch, bundle_at=bundle_at)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agencies for tests: real databases, keys and rooms, without HTTP and on a clock that the test owns.
+
+Names are obviously invented. Passphrases are stretched with little memory here, and only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, StaticPool, create_engine, event
+
+from node.casework import cases, consents
+from node.casework.mail import Mail
+from node.exchange import inbox, outbox, peers
+from node.office import audit, desks, setup
+from node.office.actor import Actor
+from node.office.bundle import make_bundle
+from node.office.desks import Profile
+from node.storage.here import Here
+from node.storage.keystore import Keystore
+from node.storage.tables import metadata
+from protocol import consent, crypto, framing, identity, invite
+from protocol.codes import AgencyType, Priority, Purpose, Risk, Role, Section
+from protocol.consent import Details
+from protocol.directory import Directory
+
+T = TypeVar("T")
+START = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
+SALT = b"sixteen bytes ok"
+DETAILS = Details(
+    collected=consent.Collected.ORAL,
+    explained_in="eng",
+    notice_language="en",
+    notice_version="1",
+    limits_told_first=True,
+    told_back=True,
+)
+SECTIONS = {
+    Section.SERVICE: b'{"details":"A room for some weeks."}',
+    Section.IDENTITY: b'{"case_code":"AURORA-INVENTED"}',
+    Section.CONTACT: b'{"phone":"+39 055 0000 000"}',
+}
+ALL_ROLES = (*setup.FIRST_ROLES, Role.CASEWORKER, Role.INTAKE)
+
+
+class Store:
+    """A database whose transactions run at once on the caller's thread."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url, poolclass=StaticPool if ":memory:" in url or url == "sqlite://" else None)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _prepare)
+            event.listen(self.engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        metadata.create_all(self.engine)
+
+    def write(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        with self.engine.begin() as db:
+            return fn(db, *args, **kwargs)
+
+    read = write
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")
+
+
+@dataclass
+class Agency:
+    """One agency: its store, its first person (who may do everything), one desk."""
+
+    name: str
+    store: Store
+    here: Here
+    actor: Actor
+    desk: str
+    printed: setup.Printed
+    mail: Mail = field(default_factory=Mail)
+
+    @property
+    def id(self) -> str:
+        return self.here.agency
+
+    def do(self, fn: Callable[..., T], now: datetime, *args: Any, **kwargs: Any) -> T:
+        """A decision of the agency's person."""
+        return self.store.write(fn, self.here, self.actor, now, *args, **kwargs)
+
+    def reload(self, now: datetime) -> None:
+        self.here.directory = self.store.read(peers.load_directory, now, self.here.directory)
+
+    def bundle(self, now: datetime, address: str = "http://localhost:1") -> bytes:
+        return self.store.write(make_bundle, self.here, now, address)
+
+
+def make_agency(
+    folder: Path,
+    name: str,
+    kind: AgencyType = AgencyType.NGO,
+    now: datetime = START,
+    *,
+    url: str = "sqlite://",
+    roles: Collection[Role] = ALL_ROLES,
+    profile: Profile | None = None,
+) -> Agency:
+    """An agency with a desk, a member, and a key bundle."""
+    store = Store(url)
+    keystore = Keystore.create(folder / name / "keys", now)
+    stretched = crypto.derive(b"passphrase of " + name.encode(), b"test")
+    printed = store.write(
+        setup.initialise,
+        keystore,
+        now,
+        name=name,
+        agency_type=kind,
+        zone="Europe/Rome",
+        handle="first",
+        roles=roles,
+        salt=SALT,
+        stretched=stretched,
+    )
+    here = store.read(setup.load_here, keystore, Directory())
+    seed = store.read(_seed, printed.staff_id, stretched)
+    actor = Actor(printed.staff_id, frozenset(roles), frozenset(), seed)
+    around_the_clock = tuple(identity.Opening(weekday=day, opens=0, closes=1440) for day in range(7))
+    desk = store.write(
+        desks.create, here, actor, now, name="Intake", profile=profile or Profile(opening=around_the_clock)
+    )
+    actor = Actor(actor.staff_id, actor.roles, frozenset({desk}), seed)
+    agency = Agency(name, store, here, actor, desk, printed)
+    agency.bundle(now)
+    return agency
+
+
+def _seed(db: Connection, staff_id: str, stretched: bytes) -> bytes:
+    from sqlalchemy import select
+
+    from node.office.staff import seed_aad
+    from node.storage.tables import staff
+
+    sealed = db.execute(select(staff.c.seed_sealed).where(staff.c.id == staff_id)).scalar_one()
+    return crypto.open_under(stretched, sealed, seed_aad(staff_id))
+
+
+def meet(one: Agency, other: Agency, now: datetime = START, *, verify: bool = True) -> None:
+    """Both know one another, and, unless `verify` is false, both people have compared fingerprints."""
+    made = one.store.write(
+        peers.create_invite, one.here, one.actor.staff_id, now, _type(other), "http://localhost:1"
+    )
+    asked = other.store.write(peers.invite_request, other.here, now, made)
+    answer = one.store.write(peers.register, one.here, one.mail, now, invite.parse_request(asked))
+    assert answer is not None
+    other.store.write(peers.accept_answer, other.here, now, made, answer)
+    one.reload(now)
+    other.reload(now)
+    if verify:
+        for here, there in ((one, other), (other, one)):
+            root = here.here.directory.members[there.id].peer.root.hash
+            digits = identity.fingerprint(there.id, root)
+            here.store.write(peers.verify_peer, here.here, here.actor.staff_id, now, there.id, digits)
+        for here, there in ((one, other), (other, one)):
+            said = here.store.read(peers.confirmation, here.here, now, there.id)
+            assert said is not None
+            there.store.write(peers.take_confirmation, there.here, now, said)
+        one.reload(now)
+        other.reload(now)
+
+
+def _type(agency: Agency) -> AgencyType:
+    from node.storage.settings import get_setting
+
+    return AgencyType(agency.store.read(get_setting, "agency_type") or "NGO")
+
+
+def carry(sender: Agency, recipient: Agency, now: datetime, *, lose_answer: bool = False) -> int:
+    """One request from one to the other. Returns how many messages were settled (0 when the answer is lost)."""
+    dispatch = sender.store.write(outbox.claim, sender.here, sender.mail, now, recipient.id)
+    if dispatch is None:
+        return 0
+    received = recipient.store.write(
+        inbox.receive, recipient.here, recipient.mail, now, framing.unframe(dispatch.body)
+    )
+    answer = inbox.answer(recipient.here, now, received)
+    if lose_answer:
+        sender.store.write(outbox.fail, now, dispatch, 0.5)
+        return 0
+    return sender.store.write(outbox.settle, sender.here, sender.mail, now, dispatch, answer, 0.5)
+
+
+def settle_all(agencies: Collection[Agency], now: datetime) -> None:
+    """Carry until nothing moves any more."""
+    moved = True
+    while moved:
+        moved = False
+        for sender in agencies:
+            for recipient in agencies:
+                if sender is not recipient and recipient.id in sender.here.directory.members:
+                    moved = carry(sender, recipient, now) > 0 or moved
+
+
+def new_case(agency: Agency, now: datetime = START, risk: Risk = Risk.NONE) -> str:
+    return agency.do(cases.open_case, now, desk_id=agency.desk, risk=risk)
+
+
+def agree(
+    agency: Agency,
+    other: Agency,
+    case_id: str,
+    now: datetime = START,
+    *,
+    sections: Collection[Section] = tuple(SECTIONS),
+    purposes: Collection[Purpose] = (Purpose.REFERRAL,),
+    until: timedelta = timedelta(days=90),
+) -> str:
+    return agency.do(
+        consents.record_consent,
+        now,
+        case_id=case_id,
+        agency=other.id,
+        purposes=purposes,
+        sections=sections,
+        details=DETAILS,
+        valid_until=now + until,
+    )
+
+
+def refer(
+    agency: Agency,
+    other: Agency,
+    now: datetime = START,
+    *,
+    sections: Mapping[Section, bytes] = SECTIONS,
+    priority: Priority = Priority.NORMAL,
+    case_id: str | None = None,
+    release_id: str | None = None,
+) -> str:
+    from node.casework import referrals
+
+    case = case_id or new_case(agency, now)
+    release = release_id or agree(agency, other, case, now, sections=tuple(sections))
+    return agency.do(
+        referrals.send,
+        now,
+        case_id=case,
+        release_id=release,
+        peer_desk=other.desk,
+        sections=sections,
+        priority=priority,
+    )
+
+
+def trail(agency: Agency) -> tuple[int, int | None]:
+    return agency.store.read(audit.verify)
