@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -85,13 +84,13 @@ class Invite:
 
 def parse_invite(text: str) -> Invite:
     """Undo `Invite.text`. Raises LocalError `invite`."""
-    parts = urlsplit(text.strip())
-    fields = parts.fragment.split(".")
-    if parts.scheme not in ("http", "https") or parts.path != PATH or [len(f) for f in fields] != [32, 64, 32]:
+    address, _, fragment = text.strip().partition(PATH + "#")
+    fields = fragment.split(".")
+    is_whole = [len(field) for field in fields] == [32, 64, 32]
+    is_hex = all(letter in "0123456789abcdef" for field in fields for letter in field)
+    if not address.startswith(("http://", "https://")) or not is_whole or not is_hex:
         raise LocalError("invite", "This is not a whole invite. Copy all of it, to the last character.")
-    if not all(letter in "0123456789abcdef" for field in fields for letter in field):
-        raise LocalError("invite", "This is not a whole invite. Copy all of it, to the last character.")
-    return Invite(f"{parts.scheme}://{parts.netloc}", fields[0], fields[1], fields[2])
+    return Invite(address, fields[0], fields[1], fields[2])
 
 
 def possession(key: SigningKey, invite: str, agency: str, peer: str, bundle: bytes, at: int) -> Signed:

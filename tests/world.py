@@ -149,9 +149,7 @@ def _seed(db: Connection, staff_id: str, stretched: bytes) -> bytes:
 
 def meet(one: Agency, other: Agency, now: datetime = START, *, verify: bool = True) -> None:
     """Both know one another, and, unless `verify` is false, both people have compared fingerprints."""
-    made = one.store.write(
-        peers.create_invite, one.here, one.actor.staff_id, now, _type(other), "http://localhost:1"
-    )
+    made = one.store.write(peers.create_invite, one.here, one.actor.staff_id, now, _type(other), "http://localhost:1")
     asked = other.store.write(peers.invite_request, other.here, now, made)
     answer = one.store.write(peers.register, one.here, one.mail, now, invite.parse_request(asked))
     assert answer is not None
@@ -182,9 +180,7 @@ def carry(sender: Agency, recipient: Agency, now: datetime, *, lose_answer: bool
     dispatch = sender.store.write(outbox.claim, sender.here, sender.mail, now, recipient.id)
     if dispatch is None:
         return 0
-    received = recipient.store.write(
-        inbox.receive, recipient.here, recipient.mail, now, framing.unframe(dispatch.body)
-    )
+    received = recipient.store.write(inbox.receive, recipient.here, recipient.mail, now, framing.unframe(dispatch.body))
     answer = inbox.answer(recipient.here, now, received)
     if lose_answer:
         sender.store.write(outbox.fail, now, dispatch, 0.5)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agency's recovery key: two printed sheets, neither of which says anything alone, for lost passphrases.
 
-The seed is split by exclusive-or with random bytes (a perfect two-of-two split). Each sheet carries a checksum, and a mark
-that shows whether two sheets belong together.
+The seed is split by exclusive-or with random bytes (a perfect two-of-two split). Each sheet carries a checksum, and a
+mark that shows whether two sheets belong together.
 """
 
 from __future__ import annotations

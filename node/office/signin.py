@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sign-in and sessions. A session opens a person's keys only together with the secret that her cookie holds.
 
-Every way to fail gives the same answer. A wrong try delays the next one for that account, growing to a minute, and never
-locks it: nobody can shut a colleague out.
+Every way to fail gives the same answer. A wrong try delays the next one for that account, growing to a minute, and
+never locks it: nobody can shut a colleague out.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People of the agency: invited, enrolled with keys of their own, disabled. Their names are work names, not personal data.
+"""People of the agency: invited, enrolled with keys of their own, disabled. Known by work names, not by their own.
 
 A person's keys grow from one seed that only she can open: with her passphrase, or, when it is lost, with both of the
 agency's recovery sheets. The administrator never has it.
@@ -138,7 +138,7 @@ def change_passphrase(db: Connection, actor: Actor, now: datetime, *, salt: byte
 
 
 def disable(db: Connection, here: Here, actor: Actor, now: datetime, staff_id: str) -> list[str]:
-    """The person has no access: sessions ended, keys of all desks unwrapped for her. Returns desks whose key must rotate.
+    """The person has no access: sessions ended, no desk key wrapped for her. Returns the desks whose key must rotate.
 
     The keys of desks in which the actor is an officer and a member are rotated at once; the others are tasks.
     """

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from node.casework import consents, erasure, followups, referrals, sweeps
 from node.office import tasks
 from node.storage.tables import followups as followup_rows
-from node.storage.tables import messages, referrals as rows, releases, withdrawals
+from node.storage.tables import messages, releases, withdrawals
+from node.storage.tables import referrals as rows
 from protocol.codes import FollowupOutcome, StatusReason
 from protocol.errors import LocalError
 from protocol.referral import Action
@@ -72,8 +73,10 @@ def test_a_missed_follow_up_escalates_at_both_ends(pair: tuple[Agency, Agency]) 
     for agency in pair:
         agency.store.write(followups.sweep, agency.here, now)
         assert [t["kind"] for t in agency.store.read(tasks.list_tasks, agency.actor)] == ["followup-due"]
-    due = shelter.do(followups.list_followups, now) if False else shelter.store.read(
-        followups.list_followups, shelter.here, shelter.actor, now
+    due = (
+        shelter.do(followups.list_followups, now)
+        if False
+        else shelter.store.read(followups.list_followups, shelter.here, shelter.actor, now)
     )
     shelter.do(followups.report, now, followup_id=due[0]["id"], outcome=FollowupOutcome.REACHED_SAFE, text="Well.")
     settle_all(pair, now)
