@@ -37,14 +37,17 @@ _ENDS: Final = frozenset({FollowupOutcome.CONTACT_DECLINED, FollowupOutcome.CASE
 
 
 def plan_after_accept(
-    db: Connection, here: Here, actor: Actor, now: datetime, referral: Any, staff_id: str | None
+    db: Connection, here: Here, actor: Actor, now: datetime, referral: Any, staff_id: str | None, risk: Risk | None
 ) -> None:
     """The target has a case of its own, a plan, and its first occurrence; the source is told the dates."""
     case_id = referral.case_id
     if case_id is None:
         case_id = cases.new_case(db, now, desk_id=referral.desk_id, staff_id=staff_id or actor.staff_id, risk=Risk.NONE)
         db.execute(update(threads).where(threads.c.id == referral.thread_id).values(case_id=case_id))
-    risk = Risk(db.execute(select(case_rows.c.risk).where(case_rows.c.id == case_id)).scalar() or Risk.NONE)
+    if risk is None:
+        risk = Risk(db.execute(select(case_rows.c.risk).where(case_rows.c.id == case_id)).scalar() or Risk.NONE)
+    else:
+        db.execute(update(case_rows).where(case_rows.c.id == case_id).values(risk=risk))
     calendar = office_calendar(here)
     dates = followup.occurrences(followup.open_plan(risk), calendar.local(now).date(), calendar, ANNOUNCED)
     plan_id = crypto.new_id()
@@ -195,11 +198,12 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
         steps = followup.ladder(row["due_at"], Risk(row["risk"]), calendar)
         ahead = [{"rung": step.name, "at": step.at, "tells": step.audience} for step in steps if step.at > now]
         passed = db.execute(
-            select(escalations.c.rung, escalations.c.at, escalations.c.told)
-            .where(escalations.c.followup_id == row["id"])
-            .order_by(escalations.c.at)
+            select(escalations.c.rung, escalations.c.at, escalations.c.told).where(
+                escalations.c.followup_id == row["id"]
+            )
         ).mappings()
-        found.append({**row, "ahead": ahead, "passed": [dict(p) for p in passed]})
+        order = [step.name for step in steps]
+        found.append({**row, "ahead": ahead, "passed": sorted(map(dict, passed), key=lambda p: order.index(p["rung"]))})
     return found
 
 

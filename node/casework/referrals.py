@@ -29,6 +29,7 @@ from protocol.codes import (
     Kind,
     Priority,
     Purpose,
+    Risk,
     Section,
     Status,
     StatusReason,
@@ -155,11 +156,13 @@ def act(
     business_status: BusinessStatus | None = None,
     resume_by: datetime | None = None,
     arrive_by: datetime | None = None,
+    risk: Risk | None = None,
 ) -> State:
     """Carry out one act on a referral and tell the other agency. Returns the new state.
 
     `version`, when given, is the one that the person saw: if somebody was faster, nothing is overwritten and
-    LocalError `changed-meanwhile` says so. A reason that would tell that the person is known here stays inside.
+    LocalError `changed-meanwhile` says so. A reason that would tell that the person is known here stays inside. `risk`,
+    at acceptance, decides how closely she is followed up.
     """
     row = load(db, actor, referral_id)
     if not actor.is_node:
@@ -188,7 +191,7 @@ def act(
     }
     store(db, row, values, now)
     if action is Action.ACCEPT:
-        followups.plan_after_accept(db, here, actor, now, row, values["staff_id"])
+        followups.plan_after_accept(db, here, actor, now, row, values["staff_id"], risk)
     if action is Action.VOID:
         erasure.erase_referral(db, now, referral_id)
     if state.status in FINAL:

@@ -83,7 +83,8 @@ class Client:
             headers["Cookie"] = f"{COOKIE}={self.cookie}"
         raw = None
         if body is not None:
-            raw = json.dumps(body).encode()
+            # A form read from TOML holds dates; they travel as ISO text.
+            raw = json.dumps(body, default=lambda moment: moment.isoformat()).encode()
             headers["Content-Type"] = "application/json"
         connection = self._connection()
         try:

@@ -178,6 +178,11 @@ class Worker:
         if newest < seconds(now - timedelta(days=KEM_ROTATE_DAYS)):
             await self.refresh(peer)
 
+    async def freshen_all(self) -> None:
+        """Every hour: the bundles whose newest key is old are fetched, so that nobody's keys run out unnoticed."""
+        for peer in list(self._here.directory.members):
+            await self._freshen(peer)
+
     async def refresh(self, peer: str) -> bool:
         """Fetch an agency's key bundle again, unless that was done a moment ago. Returns whether it was stored."""
         now = self._clock.now()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select
@@ -19,6 +19,10 @@ from protocol.encoding import encode
 
 START: Final = "0" * 64
 MAIN_CHAIN: Final = "main"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+#: Rows held at once while a chain is walked.
+_STEP: Final = 1000
 
 _LAST = (
     select(audit.c.seq, audit.c.hash).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
@@ -83,7 +87,7 @@ def _hash(row: dict[str, Any]) -> str:
             [
                 row["chain"],
                 row["seq"],
-                int(row["at"].timestamp() * 1_000_000),
+                (row["at"] - _EPOCH) // _MICROSECOND,
                 row["actor"],
                 row["action"],
                 row["subject_id"],
@@ -101,15 +105,21 @@ def head(db: Connection, chain: str = MAIN_CHAIN) -> str:
     return START if last is None else str(last.hash)
 
 
-def verify(db: Connection, chain: str = MAIN_CHAIN) -> tuple[int, int | None]:
-    """Walk the chain. Returns how many entries there are, and the position of the first that does not fit, if any."""
-    previous, expected, count = START, 1, 0
-    rows = db.execute(select(audit).where(audit.c.chain == chain).order_by(audit.c.seq)).mappings()
-    for row in rows:
-        if row["seq"] != expected or row["previous"] != previous or _hash(dict(row)) != row["hash"]:
-            return count, expected
-        previous, expected, count = row["hash"], expected + 1, count + 1
-    return count, None
+def verify(db: Connection, chain: str = MAIN_CHAIN, *, seen: str = START) -> tuple[int, int | None]:
+    """Walk the chain. Returns how many entries fit, and the position of the first that does not, if any.
+
+    A chain that was cut at its end fits in itself. `seen` is a head that somebody noted before (a peer has one in
+    every message from us): an honest chain still contains it, else the position after the last entry is returned.
+    """
+    previous, expected, is_seen = START, 1, seen == START
+    query = select(audit).where(audit.c.chain == chain).order_by(audit.c.seq).execution_options(yield_per=_STEP)
+    with db.execute(query) as result:  # the database's cursor is closed where the walk ends
+        for row in result.mappings():
+            if row["seq"] != expected or row["previous"] != previous or _hash(dict(row)) != row["hash"]:
+                return expected - 1, expected
+            previous, expected = row["hash"], expected + 1
+            is_seen = is_seen or previous == seen
+    return expected - 1, None if is_seen else expected
 
 
 def chains(db: Connection) -> list[tuple[str, int]]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agency's recovery key: two printed sheets, neither of which says anything alone, for lost passphrases.
 
-The seed is split by exclusive-or with random bytes (a perfect two-of-two split). Each sheet carries a checksum, and a
-mark that shows whether two sheets belong together.
+The seed is split by exclusive-or with random bytes (a perfect two-of-two split). Each sheet carries a checksum against
+typing errors and the random number of its pair; neither says anything about the seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from node.office import audit
+from node.office import audit, roster
 from node.office.staff import Enrolled, seed_aad, set_keys
 from node.storage.here import Here
 from node.storage.tables import staff
@@ -22,15 +22,13 @@ from protocol.crypto import KemKey
 from protocol.errors import LocalError
 
 _CHECK_BYTES: Final = 4
-_MARK_BYTES: Final = 4
+_PAIR_BYTES: Final = 4
 
 
 def make_sheets(seed: bytes) -> tuple[str, str]:
     """Two texts of base32 groups. Either alone is random; both together are the seed."""
-    pad = crypto.random_bytes(len(seed))
-    mark = crypto.sha256(b"staffetta/1/sheet-mark\0" + seed)[:_MARK_BYTES]
-    other = bytes(a ^ b for a, b in zip(seed, pad, strict=True))
-    return _print(b"A" + mark + pad), _print(b"B" + mark + other)
+    pair, pad = crypto.random_bytes(_PAIR_BYTES), crypto.random_bytes(len(seed))
+    return _print(b"A" + pair + pad), _print(b"B" + pair + _xor(seed, pad))
 
 
 def join_sheets(one: str, other: str) -> bytes:
@@ -38,18 +36,27 @@ def join_sheets(one: str, other: str) -> bytes:
     a, b = sorted((_read(one), _read(other)))
     if a[:1] != b"A" or b[:1] != b"B":
         raise LocalError("sheet", "These are not sheet A and sheet B. Fetch the other one.")
-    start = 1 + _MARK_BYTES
-    seed = bytes(x ^ y for x, y in zip(a[start:], b[start:], strict=True))
-    mark = crypto.sha256(b"staffetta/1/sheet-mark\0" + seed)[:_MARK_BYTES]
-    if a[1:start] != b[1:start] or mark != a[1:start]:
+    start = 1 + _PAIR_BYTES
+    if a[1:start] != b[1:start]:
         raise LocalError("sheet", "These two sheets do not belong together. Look for the pair that was printed last.")
-    return seed
+    return _xor(a[start:], b[start:])
+
+
+def recovery_from_sheets(db: Connection, here: Here, one: str, other: str) -> KemKey:
+    """The agency's recovery key. Raises LocalError `sheet`, also for a pair that is not of this agency."""
+    key = KemKey(join_sheets(one, other))
+    if key.public.raw != roster.recovery_key(db, here).raw:
+        raise LocalError("sheet", "These sheets are not of this agency, or older ones. Look for the right pair.")
+    return key
 
 
 def restore_passphrase(
     db: Connection, here: Here, now: datetime, *, key: KemKey, handle: str, salt: bytes, stretched: bytes
 ) -> Enrolled:
-    """The person signs in with a new passphrase and a new TOTP secret; her keys are the ones she had."""
+    """The person signs in with a new passphrase and a new TOTP secret; her keys are the ones she had.
+
+    `key` is from `recovery_from_sheets`: whoever has both sheets may do this. Raises LocalError `unknown-person`.
+    """
     row = db.execute(
         select(staff.c.id, staff.c.seed_recovery_sealed).where(staff.c.handle == handle, staff.c.status == "active")
     ).first()
@@ -58,6 +65,10 @@ def restore_passphrase(
     seed = key.open(row.seed_recovery_sealed, seed_aad(row.id))
     audit.record(db, now, row.id, "staff.recover", row.id)
     return set_keys(db, here, now, row.id, salt=salt, stretched=stretched, seed=seed)
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
 def _print(raw: bytes) -> str:
@@ -72,6 +83,6 @@ def _read(sheet: str) -> bytes:
     except ValueError:
         raise LocalError("sheet", "This sheet cannot be read. Type the groups of four again, line by line.") from None
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
-    if len(body) != 1 + _MARK_BYTES + crypto.SEED_BYTES or crypto.sha256(body)[:_CHECK_BYTES] != check:
+    if len(body) != 1 + _PAIR_BYTES + crypto.SEED_BYTES or crypto.sha256(body)[:_CHECK_BYTES] != check:
         raise LocalError("sheet", "This sheet was not typed correctly. Compare it group by group.")
     return body

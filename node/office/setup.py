@@ -8,12 +8,13 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from zoneinfo import available_timezones
 
 from sqlalchemy import Connection, insert
 
 from node.office import audit, recovery
 from node.office.actor import person_signer
-from node.office.staff import set_keys
+from node.office.staff import check_handle, set_keys
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
@@ -22,7 +23,7 @@ from protocol import crypto, identity
 from protocol.codes import AgencyType, Role
 from protocol.crypto import KemKey, SigningKey
 from protocol.directory import Directory
-from protocol.encoding import encode, seconds
+from protocol.encoding import CLOCK_AHEAD_SECONDS, encode, seconds
 from protocol.errors import LocalError
 from protocol.identity import (
     LABEL_NODE,
@@ -61,22 +62,31 @@ def initialise(
     agency_type: AgencyType,
     zone: str,
     handle: str,
-    roles: Collection[Role],
+    roles: Collection[Role] = FIRST_ROLES,
     salt: bytes,
     stretched: bytes,
 ) -> Printed:
-    """The agency exists in this database. Raises LocalError `initialised` if there is one already.
+    """The agency exists in this database, with one person in it, who is an officer whatever else she is.
 
-    The root signs the node, the first officer and the recovery key, and is then only on paper.
+    The root signs the node, the first officer and the recovery key, and is then only on paper. Raises LocalError
+    `initialised` if there is an agency already, and `agency-name`, `zone`, `handle`.
     """
     if get_setting(db, "agency") is not None:
         raise LocalError("initialised", "This folder holds an agency already. Nothing was changed.")
+    name = name.strip()
+    if not 1 <= len(name) <= 120:
+        raise LocalError("agency-name", "An agency's name has 1 to 120 characters. Choose another.")
+    if zone not in available_timezones():
+        raise LocalError("zone", "There is no such time zone. Take one like Europe/Rome.")
+    check_handle(handle)
     root_seed, recovery_seed = crypto.random_bytes(32), crypto.random_bytes(32)
     root, recovery_key = SigningKey(root_seed), KemKey(recovery_seed)
     agency, at = identity.agency_id(root.public.raw), seconds(now)
+    # A day ahead of itself, as far as clocks may differ: else a peer whose clock is late refuses us at first.
+    since = at - CLOCK_AHEAD_SECONDS
     until = seconds(now + timedelta(days=NODE_KEY_DAYS))
     node_certificate = identity.sign(
-        NodeCertificate(agency=agency, serial=1, key=keystore.node.public.raw, not_before=at, not_after=until),
+        NodeCertificate(agency=agency, serial=1, key=keystore.node.public.raw, not_before=since, not_after=until),
         LABEL_NODE,
         root,
     )
@@ -97,9 +107,15 @@ def initialise(
         set_setting(db, key, value)
     here = Here(agency, zone, facts["epoch"], keystore, Directory())
     staff_id, seed = crypto.new_id(), crypto.random_bytes(crypto.SEED_BYTES)
-    row = {"id": staff_id, "handle": handle, "roles": json.dumps(sorted(roles)), "status": "invited", "created_at": now}
+    row = {
+        "id": staff_id,
+        "handle": handle,
+        "roles": json.dumps(sorted({*roles, Role.OFFICER})),
+        "status": "invited",
+        "created_at": now,
+    }
     certificate = identity.sign(
-        OfficerCertificate(agency=agency, key=person_signer(seed).public.raw, not_before=at, not_after=until),
+        OfficerCertificate(agency=agency, key=person_signer(seed).public.raw, not_before=since, not_after=until),
         LABEL_OFFICER,
         root,
     )
@@ -126,6 +142,15 @@ def initialise(
         staff_id=staff_id,
         totp_secret=enrolled.totp_secret,
     )
+
+
+def read_root(text: str) -> SigningKey:
+    """The root signing key as it was printed. Raises LocalError `wrong-root` for what cannot be one."""
+    compact = "".join(text.split()).upper()
+    try:
+        return SigningKey(base64.b32decode(compact + "=" * (-len(compact) % 8)))
+    except (ValueError, LocalError):
+        raise LocalError("wrong-root", "This is not a root key. Compare the sheet group by group.") from None
 
 
 def load_here(db: Connection, keystore: Keystore, directory: Directory) -> Here:

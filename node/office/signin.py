@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sign-in and sessions. A session opens a person's keys only together with the secret that her cookie holds.
 
-Every way to fail gives the same answer. A wrong try delays the next one for that account, growing to a minute, and
-never locks it: nobody can shut a colleague out.
+Every way to fail gives the same answer. Wrong codes delay the next try, growing to a minute, but only those that come
+with the right passphrase count: whoever does not know it can neither guess codes nor shut a colleague out. Guessing
+passphrases is slowed by Argon2id, by the limit for each address at the door, and needs the code as well.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from node.office import audit, desks
+from node.office import audit, roster, tasks
 from node.office.actor import Actor
-from node.office.staff import roles_of, seed_aad
-from node.storage.here import Here
+from node.office.staff import is_handle, roles_of, seed_aad, totp_aad
+from node.storage.here import NODE, Here
 from node.storage.tables import sessions, staff
 from protocol import crypto
+from protocol.codes import Role
 from protocol.encoding import seconds
 from protocol.errors import LocalError
 
@@ -28,7 +30,12 @@ LONGEST: Final = timedelta(hours=12)
 _TOUCH: Final = timedelta(minutes=1)
 #: Sessions of one person: a few devices.
 SESSIONS_MAX: Final = 10
+SALT_BYTES: Final = 16
+#: After so many wrong codes in a row. The first are for typing; a minute leaves 1,440 tries a day at 3 in a million.
 _DELAYS_SECONDS: Final = (0, 0, 0, 1, 2, 5, 10, 30, 60)
+#: So many wrong codes after the right passphrase are told to the person: somebody else may know it.
+_WARN_FAILURES: Final = 5
+CODES_TASK: Final = "sign-in-codes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,41 +54,56 @@ class SignedIn:
     actor: Actor
 
 
-def _refusal() -> LocalError:
-    return LocalError("sign-in", "Work name, passphrase or code is not right. Check all three and try again.")
+def refusal() -> LocalError:
+    """The one answer to every failed sign-in."""
+    return LocalError(
+        "sign-in", "Work name, passphrase or code is not right. Check all three, wait a minute, then try again."
+    )
 
 
 def material(db: Connection, here: Here, handle: str) -> Material:
     """The salt of this account; one made from the name if there is none, so that nobody learns who exists."""
-    salt = db.execute(select(staff.c.seed_salt).where(staff.c.handle == handle)).scalar()
+    salt = None
+    if is_handle(handle):
+        salt = db.execute(select(staff.c.seed_salt).where(staff.c.handle == handle)).scalar()
     if salt is None:
-        salt = crypto.derive(here.keystore.local, b"staffetta/1/no-such-account\0" + handle.encode())[:16]
+        name = crypto.sha256(handle.encode("utf-8", "replace"))
+        salt = crypto.derive(here.keystore.local, b"staffetta/1/no-such-account\0" + name)[:SALT_BYTES]
     return Material(salt)
 
 
 def sign_in(db: Connection, here: Here, now: datetime, *, handle: str, stretched: bytes, code: str) -> SignedIn | None:
-    """Start a session, or count the failure and return None (so that the count is committed).
+    """Start a session, or write down the failure and return None: raising would undo what was written.
 
-    `now` is real time. Raises LocalError `sign-in-wait` while the account's delay runs.
+    `now` is real time. The caller answers None with `refusal`. Every failure writes one audit entry, so that the time
+    it takes does not tell whether there is such an account.
     """
-    row = db.execute(select(staff).where(staff.c.handle == handle, staff.c.status == "active")).first()
+    row = None
+    if is_handle(handle):
+        row = db.execute(select(staff).where(staff.c.handle == handle, staff.c.status == "active")).first()
     if row is None:
+        audit.record(db, now, NODE, "session.refused", NODE)
         return None
-    if row.retry_at is not None and now < row.retry_at:
-        raise LocalError("sign-in-wait", "Too many tries. Wait a minute, then try again.")
     seed = _open_seed(row.seed_sealed, row.id, stretched)
-    totp = crypto.open_under(here.keystore.local, row.totp_sealed, b"totp" + row.id.encode())
+    totp = crypto.open_under(here.keystore.local, row.totp_sealed, totp_aad(row.id))
     step = crypto.totp_step(totp, code, seconds(now))
-    if seed is None or step is None or step <= row.totp_last_step:
-        failures = row.failures + 1
-        delay = timedelta(seconds=_DELAYS_SECONDS[min(failures, len(_DELAYS_SECONDS) - 1)])
-        db.execute(update(staff).where(staff.c.id == row.id).values(failures=failures, retry_at=now + delay))
+    must_wait = row.retry_at is not None and now < row.retry_at
+    if seed is None or must_wait or step is None or step <= row.totp_last_step:
         audit.record(db, now, row.id, "session.refused", row.id)
+        if seed is not None and not must_wait:
+            _delay(db, now, row.id, row.failures + 1)
         return None
     db.execute(
         update(staff).where(staff.c.id == row.id).values(failures=0, retry_at=None, totp_last_step=step, seen_at=now)
     )
     return _start(db, now, row.id, row.roles, seed)
+
+
+def _delay(db: Connection, now: datetime, staff_id: str, failures: int) -> None:
+    delay = timedelta(seconds=_DELAYS_SECONDS[min(failures, len(_DELAYS_SECONDS) - 1)])
+    db.execute(update(staff).where(staff.c.id == staff_id).values(failures=failures, retry_at=now + delay))
+    if failures >= _WARN_FAILURES:
+        tasks.open_task(db, now, CODES_TASK, staff_id, staff_id=staff_id)
 
 
 def _open_seed(sealed: bytes, staff_id: str, stretched: bytes) -> bytes | None:
@@ -110,7 +132,7 @@ def _start(db: Connection, now: datetime, staff_id: str, roles: str, seed: bytes
         },
     )
     audit.record(db, now, staff_id, "session.start", staff_id)
-    return SignedIn(session_id, secret, Actor(staff_id, roles_of(roles), desks.desks_of(db, staff_id), seed))
+    return SignedIn(session_id, secret, Actor(staff_id, roles_of(roles), roster.desks_of(db, staff_id), seed))
 
 
 def _session_key(secret: bytes, server_secret: bytes) -> bytes:
@@ -144,7 +166,7 @@ def session_actor(db: Connection, now: datetime, session_id: str, secret: bytes)
         seed = crypto.open_under(_session_key(secret, row.server_secret), row.seed_sealed, stored.encode())
     except LocalError:
         raise LocalError("signed-out", "You are not signed in. Sign in and try again.") from None
-    actor = Actor(row.staff_id, roles_of(row.roles), desks.desks_of(db, row.staff_id), seed)
+    actor = Actor(row.staff_id, roles_of(row.roles), roster.desks_of(db, row.staff_id), seed)
     return actor, now - row.seen_at >= _TOUCH
 
 
@@ -163,12 +185,15 @@ def end_session(db: Connection, now: datetime, session_id: str) -> None:
         audit.record(db, now, staff_id, "session.end", staff_id)
 
 
+def end_all_sessions(db: Connection, actor: Actor, now: datetime, staff_id: str) -> int:
+    """The person is signed out everywhere: by herself, or by who administers accounts. Returns of how many devices."""
+    if actor.staff_id != staff_id:
+        actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
+    audit.record(db, now, actor.staff_id, "session.end-all", staff_id)
+    return db.execute(delete(sessions).where(sessions.c.staff_id == staff_id)).rowcount
+
+
 def purge(db: Connection, now: datetime) -> int:
     """Sessions that ended by time are gone from the database. Returns how many."""
     ended = (sessions.c.ends_at <= now) | (sessions.c.seen_at <= now - IDLE)
     return db.execute(delete(sessions).where(ended)).rowcount
-
-
-def refuse() -> LocalError:
-    """The one answer to every failed sign-in."""
-    return _refusal()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -31,24 +31,22 @@ def open_task(
     due_at: datetime | None = None,
 ) -> bool:
     """There is one open task of this kind for this subject. Returns whether it is new; then its people get a notice."""
-    known = select(tasks.c.id).where(
-        tasks.c.kind == kind, tasks.c.subject_id == subject_id, tasks.c.closed_at.is_(None)
+    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
+    statement = dialect(tasks).values(
+        id=crypto.new_id(),
+        kind=kind,
+        subject_id=subject_id,
+        desk_id=desk_id,
+        staff_id=staff_id,
+        role=role,
+        created_at=now,
+        due_at=due_at,
     )
-    if db.execute(known).first() is not None:
+    is_open = statement.on_conflict_do_nothing(
+        index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
+    )
+    if db.execute(is_open.returning(tasks.c.id)).first() is None:
         return False
-    db.execute(
-        insert(tasks),
-        {
-            "id": crypto.new_id(),
-            "kind": kind,
-            "subject_id": subject_id,
-            "desk_id": desk_id,
-            "staff_id": staff_id,
-            "role": role,
-            "created_at": now,
-            "due_at": due_at,
-        },
-    )
     notify(db, now, audience(desk_id=desk_id, staff_id=staff_id, role=role))
     return True
 

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole node: opens its database and keys, joins the rooms, answers on its port and its socket, stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import generate_latest
+from sqlalchemy import Connection
+
+from node import metrics
+from node.casework import followups, sweeps
+from node.casework.mail import Mail
+from node.clock import Clock, OffsetClock, SystemClock
+from node.config import Config
+from node.errors import ConfigError
+from node.exchange import outbox, peers
+from node.exchange.client import Client, HttpClient
+from node.exchange.worker import Worker
+from node.office import setup, signin
+from node.office.bundle import make_bundle
+from node.scheduler import Scheduler
+from node.storage import migrate
+from node.storage.database import Database
+from node.storage.here import Here
+from node.storage.keystore import Keystore
+from node.storage.settings import get_setting, set_setting
+from node.web import case_api, problems, staff_api
+from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
+from node.web.openapi import describe
+from node.web.peer import PeerEndpoints
+from protocol import crypto
+from protocol.directory import Directory
+from protocol.encoding import REQUEST_MAX_BYTES
+from protocol.errors import LocalError
+from protocol.followup import is_clock_trustworthy
+
+log = structlog.get_logger(__name__)
+
+SOCKET_NAME: Final = "node.sock"
+_MINUTE_SECONDS: Final = 60
+_HOUR_SECONDS: Final = 3600
+
+
+class Node:
+    """Everything of one process. `start` returns when it answers; `stop` when all that was under way is done."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        client: Client | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        crypto.known_answer_test()
+        self.config = config
+        demo = config.data_dir / OffsetClock.NAME
+        self.is_demo = demo.exists()
+        self.clock: Clock = clock or (OffsetClock(demo) if self.is_demo else SystemClock())
+        self.real = SystemClock()
+        self.database = open_database(config)
+        try:
+            migrate.upgrade(self.database)
+            self.here = load(config, self.database, self.clock.now())
+        except BaseException:
+            self.database.close()
+            raise
+        self.mail = Mail()
+        self.client = client or HttpClient()
+        self.worker = Worker(self.database, self.here, self.mail, self.client, self.clock, chance)
+        self.here.wake = self.worker.wake
+        self.peer_endpoints = PeerEndpoints(self.database, self.here, self.mail, self.worker, self.clock)
+        self.scheduler = Scheduler(self.tick)
+        self._services = Services(
+            config=config,
+            database=self.database,
+            here=self.here,
+            worker=self.worker,
+            client=self.client,
+            clock=self.clock,
+            real=self.real,
+            rest=self.rest if self.is_demo else None,
+        )
+        self._stop = asyncio.Event()
+        self._runners: list[web.AppRunner] = []
+        self._working: asyncio.Task[None] | None = None
+        self._swept_at = -float(_MINUTE_SECONDS)
+        self._kept_at = -float(_HOUR_SECONDS)
+        self._clocks = (self.clock.now(), self.clock.monotonic())
+        self.is_clock_doubted = False
+
+    # -- starting and stopping ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open."""
+        try:
+            await self.keep_house()
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        self._working = asyncio.create_task(self.worker.run(self._stop))
+        self.scheduler.start()
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what is under way, close the database."""
+        self.peer_endpoints.is_stopping = True
+        self._stop.set()
+        self.worker.wake()
+        await self.scheduler.stop()
+        if self._working is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._working
+        for runner in self._runners:
+            await runner.cleanup()
+        await self.client.close()
+        await self.database.aclose()
+        with contextlib.suppress(FileNotFoundError):
+            (self.config.data_dir / SOCKET_NAME).unlink()
+
+    @property
+    def port(self) -> int:
+        """The port that is answered on (the system's choice when 0 was configured)."""
+        for runner in self._runners:
+            for address in runner.addresses:
+                if isinstance(address, tuple):
+                    return int(address[1])
+        return 0
+
+    async def _listen(self) -> None:
+        listen = self.config.listen
+        runner = await self._run(self._application(is_local=False))
+        context = None
+        if listen.tls_certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            folder = self.config.data_dir
+            context.load_cert_chain(folder / listen.tls_certificate, folder / (listen.tls_key or ""))
+        await _bind(web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=False), listen.port)
+        local = await self._run(self._application(is_local=True))
+        path = self.config.data_dir / SOCKET_NAME
+        _remove_stale(path)
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(local, str(path)).start()
+        finally:
+            os.umask(before)
+        if listen.metrics_port:
+            watched = web.Application()
+            watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
+            runner = await self._run(watched)
+            await _bind(web.TCPSite(runner, "127.0.0.1", listen.metrics_port), listen.metrics_port)
+
+    async def _run(self, application: web.Application) -> web.AppRunner:
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=10)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    def _application(self, *, is_local: bool) -> web.Application:
+        application = web.Application(
+            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[_problem_documents]
+        )
+        application.on_response_prepare.append(set_headers)
+        routes = [*staff_api.ROUTES, *case_api.ROUTES]
+        Api(self._services, routes).add_to(application, is_local=is_local)
+        document = describe(routes, version("staffetta"))
+
+        async def openapi(request: web.Request) -> web.Response:
+            return reply(document)
+
+        application.router.add_get(PREFIX + "/openapi.json", openapi)
+        if not is_local:
+            application.add_routes(self.peer_endpoints.routes())
+        application.add_routes(self._health_routes())
+        return application
+
+    def _health_routes(self) -> list[web.RouteDef]:
+        return [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        if self._stop.is_set():
+            return web.Response(status=503, text="stopping\n")
+        await self.database.read(get_setting, "agency")
+        return web.Response(text="ready\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        metrics.queued.set(await self.database.read(outbox.waiting_count))
+        return web.Response(body=generate_latest(metrics.REGISTRY), content_type="text/plain")
+
+    # -- what time brings --------------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Every few seconds: deliver; every minute: clocks; every hour: keys, bundle, sessions."""
+        self.worker.wake()
+        self._compare_clocks()
+        at = self.clock.monotonic()
+        if at - self._swept_at >= _MINUTE_SECONDS:
+            self._swept_at = at
+            await self.sweep()
+        if at - self._kept_at >= _HOUR_SECONDS:
+            self._kept_at = at
+            await self.keep_house()
+
+    def _compare_clocks(self) -> None:
+        """A wall clock that was set is noticed: reminders go on, what destroys waits."""
+        now, monotonic = self.clock.now(), self.clock.monotonic()
+        wall = (now - self._clocks[0]).total_seconds()
+        if not is_clock_trustworthy(wall, monotonic - self._clocks[1]):
+            self.is_clock_doubted = True
+            log.warning("clock_doubted", seconds=int(wall))
+        self._clocks = (now, monotonic)
+
+    async def sweep(self) -> dict[str, int]:
+        """Everything that is due, until nothing is. Returns how much of each."""
+        counts: dict[str, int] = {}
+        jobs: list[tuple[str, Callable[..., int]]] = [
+            ("referrals", sweeps.attend),
+            ("followups", followups.sweep),
+            ("erasures", sweeps.miss_erasures),
+            ("gaps", sweeps.ask_for_gaps),
+        ]
+        if not self.is_clock_doubted:
+            jobs.append(("consents", sweeps.end_consents))
+        for name, job in jobs:
+            counts[name] = await self._exhaust(job, self.here, self.clock.now())
+        if not self.is_clock_doubted:
+            counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
+        await self.worker.send_confirmations()
+        return counts
+
+    async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
+        total = 0
+        while True:
+            done = await self.database.write(job, *args)
+            total += done
+            if done == 0 or self._stop.is_set():
+                return total
+
+    async def keep_house(self) -> None:
+        """Keys rotate, the bundle is made again, old sessions go, and, with a clock beyond doubt, old keys."""
+        now = self.clock.now()
+        if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
+            await self.database.write(_publish, self.here, now, self.config.agency.address)
+        await self.worker.freshen_all()
+        await self.database.write(signin.purge, self.real.now())
+        if not self.is_clock_doubted:
+            self.here.keystore.destroy_old(now)
+
+    async def rest(self) -> dict[str, int]:
+        """For the demonstration: do whatever is due and deliver whatever can go, until nothing moves."""
+        self._compare_clocks()
+        self.is_clock_doubted = False
+        await self.keep_house()
+        counts = await self.sweep()
+        counts["delivered"] = 0
+        while await self.worker.rest():
+            counts["delivered"] += 1
+        return counts
+
+
+def _publish(db: Connection, here: Here, now: datetime, address: str) -> None:
+    make_bundle(db, here, now, address)
+    set_setting(db, "address", address)
+
+
+def _bundle_differs(db: Connection, address: str) -> bool:
+    """Whether there is no bundle yet, or it names another address."""
+    stored = get_setting(db, "bundle")
+    return stored is None or get_setting(db, "address") != address
+
+
+def open_database(config: Config) -> Database:
+    """The configured database. Raises ConfigError."""
+    password = config.database.password_file
+    return Database.open(
+        config.database.url,
+        data_dir=config.data_dir,
+        password_file=None if password is None else config.data_dir / password,
+    )
+
+
+def load(config: Config, database: Database, now: datetime) -> Here:
+    """Which node this is, its keys, the agencies it knows. Raises ConfigError for a folder without an agency."""
+    keystore = Keystore.open(config.data_dir / "keys")
+    try:
+        here = database.read_sync(setup.load_here, keystore, Directory())
+    except LocalError as error:
+        raise ConfigError(error.code, error.text) from error
+    here.directory = database.read_sync(peers.load_directory, now)
+    return here
+
+
+async def _bind(site: web.BaseSite, port: int) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                "port-in-use", f"Port {port} is in use. Stop what uses it, or choose another in staffetta.toml."
+            ) from error
+        raise ConfigError("port", f"Port {port} cannot be opened. Choose another in staffetta.toml.") from error
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a process that is gone; refuse if one still answers."""
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise ConfigError("already-running", "A node is running in this folder already. Stop it first.")
+
+
+@web.middleware
+async def _problem_documents(request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
+    """404, 405 and whatever else the framework refuses become problem documents too."""
+    try:
+        return await handler(request)  # type: ignore[no-any-return,misc]  # aiohttp's own type is wider
+    except web.HTTPException as error:
+        return problems.explain(error)
+
+
+async def serve(config: Config, *, ready: Callable[[Node], None] | None = None) -> None:
+    """Run a node until SIGTERM or SIGINT."""
+    import signal
+
+    node = Node(config)
+    await node.start()
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, done.set)
+    log.info("node_ready", port=node.port, agency=node.here.agency)
+    if ready is not None:
+        ready(node)
+    await done.wait()
+    await node.stop()
+    log.info("node_stopped")

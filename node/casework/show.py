@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees: the open referrals of her desks, one referral with both ends' acts, what she may read of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from node.casework import referrals
+from node.office import audit
+from node.office.actor import Actor
+from node.office.desks import desk_keys_for
+from node.storage.here import Here
+from node.storage.tables import agencies, bodies, followups, messages, releases, threads
+from node.storage.tables import referrals as rows
+from protocol import record, referral
+from protocol.codes import MessageType, Section
+from protocol.errors import LocalError, ProtocolError
+from protocol.messages import Concerning, Peek, ReferralOutcome, ReferralRequest, ReferralUpdate, Threaded, parse
+
+LIST_MAX: Final = 200
+#: Messages of one referral that are shown; a thread may hold more, an earlier part can be asked for by a later stage.
+HISTORY_MAX: Final = 500
+_URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
+
+
+def list_referrals(
+    db: Connection, here: Here, actor: Actor, now: datetime, *, include_ended: bool = False
+) -> list[dict[str, Any]]:
+    """The referrals of the actor's desks: by urgency, then by clock. Headers only; nothing is opened."""
+    query = (
+        select(rows, threads.c.peer, agencies.c.name.label("peer_name"))
+        .join(threads, threads.c.id == rows.c.thread_id)
+        .join(agencies, agencies.c.agency == threads.c.peer)
+        .where(rows.c.desk_id.in_(actor.desks))
+        .limit(LIST_MAX)
+    )
+    if not include_ended:
+        query = query.where(rows.c.ended_at.is_(None))
+    found = [_row(row, now) for row in db.execute(query).all()]
+    far = datetime.max.replace(tzinfo=now.tzinfo)
+    return sorted(found, key=lambda r: (_URGENCY[r["priority"]], r["by"] or far))
+
+
+def _row(row: Any, now: datetime) -> dict[str, Any]:
+    state = referrals.state_of(row)
+    turn = referral.whose_turn(state)
+    by = row.decide_by if row.acknowledged_at is not None else row.acknowledge_by
+    if state.status in referral.FINAL or row.decided_at is not None:
+        by = row.resume_by
+    return {
+        "id": row.id,
+        "thread": row.thread_id,
+        "side": row.side,
+        "peer": row.peer,
+        "peer_name": row.peer_name,
+        "kind": row.kind,
+        "priority": row.priority,
+        "status": row.status,
+        "cancellation_requested": bool(row.cancellation_requested),
+        "business_status": row.business_status,
+        "turn": None if turn is None else str(turn),
+        "by": by,
+        "attention": referral.attention(referrals.view_of(dict(row._mapping), state), now),
+        "staff_id": row.staff_id,
+        "requested_at": row.requested_at,
+        "received_at": row.received_at,
+        "version": row.version,
+    }
+
+
+def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id: str) -> dict[str, Any]:
+    """One referral: its row, the history of acts of both ends, and its sections as they are now, opened for the actor.
+
+    What was locked by a withdrawal is not opened; what was erased is not there.
+    """
+    row = referrals.load(db, actor, referral_id)
+    peer_name = db.execute(select(agencies.c.name).where(agencies.c.agency == row.peer)).scalar()
+    wrapped = {**dict(row._mapping), "peer_name": peer_name}
+    shown = _row(_Row(wrapped), now)
+    found = db.execute(
+        select(messages, bodies.c.body_sealed)
+        .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
+        .where(messages.c.thread_id == row.thread_id)
+        .order_by(messages.c.at, messages.c.agency, messages.c.seq)
+        .limit(HISTORY_MAX)
+    ).all()
+    shown["history"] = []
+    shown["sections"] = {}
+    shown["said"] = []
+    shown["locked"] = False
+    for message in found:
+        content = parse(message.content)
+        if isinstance(content, Peek) or not isinstance(content, Threaded):
+            continue
+        if isinstance(content, Concerning) and content.referral != referral_id:
+            continue
+        if isinstance(content, ReferralRequest) and content.id != referral_id:
+            continue
+        shown["history"].append(_act(here, message, content))
+        if message.locked_at is not None:
+            shown["locked"] = True
+        elif message.body_sealed:
+            _add_sections(db, actor, content, message, shown)
+    release = db.execute(select(releases).where(releases.c.id == row.release_id)).first()
+    if release is not None:
+        shown["consent"] = {
+            "id": release.id,
+            "state": release.state,
+            "valid_until": release.valid_until,
+            "purposes": json.loads(release.purposes),
+            "sections": json.loads(release.sections),
+            "basis": release.basis,
+            "onward": release.onward,
+        }
+    nexts = select(followups.c.id, followups.c.due_at, followups.c.ours, followups.c.ordinal, followups.c.rung).where(
+        followups.c.referral_id == referral_id, followups.c.ended.is_(False)
+    )
+    shown["followups"] = [dict(f) for f in db.execute(nexts).mappings()]
+    return shown
+
+
+def record_reading(db: Connection, actor: Actor, now: datetime, referral_id: str) -> None:
+    """The trail knows who has read."""
+    audit.record(db, now, actor.staff_id, "referral.read", referral_id)
+
+
+class _Row:
+    """A mapping that reads like a row."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._mapping = values
+
+    def __getattr__(self, name: str) -> Any:
+        return self._mapping[name]
+
+
+def _act(here: Here, message: Any, content: Threaded) -> dict[str, Any]:
+    act: dict[str, Any] = {
+        "at": message.created_at,
+        "by": "us" if message.agency == here.agency else "them",
+        "type": message.type,
+        "state": message.state,
+        "message": message.id,
+    }
+    if isinstance(content, (ReferralUpdate, ReferralOutcome)):
+        act["what"] = content.action
+        act["status"] = content.status
+    else:
+        act["what"] = str(message.type).partition(".")[2]
+    return act
+
+
+def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any, shown: dict[str, Any]) -> None:
+    keys = desk_keys_for(db, actor, set(record.parse(message.body_sealed).keyrings))
+    context = record.Context(content.sender, content.recipient, content.thread, content.id, message.content_hash)
+    for key in keys.values():
+        try:
+            opened = record.open_sections(message.body_sealed, key, context, content.sections)
+        except ProtocolError as error:
+            raise LocalError(
+                "unreadable", "A part of this referral cannot be read. Tell your administrator."
+            ) from error
+        readable = {str(section): msgspec.Raw(raw) for section, raw in opened.items()}
+        if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
+            shown["sections"].update(readable)
+        elif readable:
+            shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
+        return
+
+
+def readable_sections(opened: dict[Section, bytes]) -> dict[str, msgspec.Raw]:
+    """Sections as they go into a JSON answer."""
+    return {str(section): msgspec.Raw(raw) for section, raw in opened.items()}

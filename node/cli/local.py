@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that open the folder themselves: init, serve, migrate, doctor. While a node serves, only doctor may."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from node.cli.context import Settings, pass_settings
+from node.cli.output import progress, show
+from node.errors import ConfigError
+from protocol.codes import AgencyType, Role
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `init` asks, for a run without anybody: a TOML file with these names."""
+
+    name: str
+    type: AgencyType
+    zone: str
+    address: str
+    handle: str
+    passphrase_file: str
+    host: str = "127.0.0.1"
+    port: int = 8470
+    roles: tuple[Role, ...] = (
+        Role.ADMINISTRATOR,
+        Role.OFFICER,
+        Role.DIRECTOR,
+        Role.SUPERVISOR,
+        Role.CASEWORKER,
+        Role.INTAKE,
+    )
+
+
+@click.command()
+@click.option("--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Answers as TOML.")
+@pass_settings
+def init(settings: Settings, file: Path | None) -> None:
+    """Set up a node in the data folder: keys, database, the agency, its first member of staff.
+
+    Prints once what has to be kept on paper. Running it again changes nothing.
+    """
+    from node import config
+    from node.office import staff
+    from node.storage import files
+
+    if (settings.data_dir / config.NAME).exists():
+        raise ConfigError("initialised", f"{settings.data_dir} holds a node already. Nothing was changed.")
+    answers = _read(file) if file is not None else _ask()
+    passphrase = settings.passphrase(
+        None if file is None else Path(answers.passphrase_file), "Choose a passphrase", confirm=True
+    )
+    staff.check_passphrase(passphrase)
+    _check_zone(answers.zone)
+    files.make_private_folder(settings.data_dir)
+    progress("Making keys …", as_json=settings.as_json)
+    result = _initialise(settings.data_dir, answers, passphrase)
+    text = (
+        f"\nThe agency “{answers.name}” is set up in {settings.data_dir}.\n"
+        f"Its fingerprint, to read aloud to other agencies:\n    {result['fingerprint']}\n\n"
+        "Write these down now; they are shown once and stored nowhere. Give each to a different person:\n"
+        f"  root seed (makes you this agency):\n    {result['root_seed']}\n"
+        f"  recovery sheet A:\n    {result['sheet_a']}\n"
+        f"  recovery sheet B:\n    {result['sheet_b']}\n\n"
+        f"For your authenticator app:\n    {result['totp_uri']}\n\n"
+        f"Now: staffetta --data {settings.data_dir} serve"
+    )
+    show(result, as_json=settings.as_json, text=text)
+
+
+def _read(file: Path) -> Answers:
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Answers)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError("answers", f"{file}: {error}") from error
+
+
+def _ask() -> Answers:
+    click.echo("Five questions. What you answer can be changed later, except the agency's type.\n")
+    return Answers(
+        name=click.prompt("What is the agency called? Other agencies see this name"),
+        type=AgencyType(
+            click.prompt(
+                "What kind of agency is it", type=click.Choice([str(kind) for kind in AgencyType]), default="NGO"
+            )
+        ),
+        zone=click.prompt("Its time zone; clocks and working hours follow it", default="Europe/Rome"),
+        address=click.prompt("Where other nodes reach this one (https://…)", default="http://127.0.0.1:8470"),
+        handle=click.prompt("Your work name: small letters, not your full name"),
+        passphrase_file="",
+    )
+
+
+def _check_zone(zone: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError) as error:
+        raise ConfigError("zone", "That is no IANA time zone. Write one like Europe/Rome.") from error
+
+
+def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, Any]:
+    from node import app, config
+    from node.exchange.client import check_address
+    from node.office import setup
+    from node.storage import migrate
+    from node.storage.keystore import Keystore
+    from protocol import crypto
+
+    check_address(answers.address)
+    now = _now(data_dir)
+    salt = crypto.random_bytes(16)
+    stretched = crypto.stretch(passphrase, salt)
+    # Until the last step the folder counts as not set up; a run that was cut off is begun again from nothing.
+    for leftover in ("keys", "node.db", "node.db-wal", "node.db-shm"):
+        path = data_dir / leftover
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    keystore = Keystore.create(data_dir / "keys", now)
+    database = app.open_database(config.Config(data_dir=data_dir))
+    try:
+        migrate.upgrade(database)
+        printed = database.write_sync(
+            setup.initialise,
+            keystore,
+            now,
+            name=answers.name,
+            agency_type=answers.type,
+            zone=answers.zone,
+            handle=answers.handle,
+            roles=answers.roles,
+            salt=salt,
+            stretched=stretched,
+        )
+    finally:
+        database.close()
+    text = config.default_toml(address=answers.address, host=answers.host, port=answers.port)
+    (data_dir / config.NAME).write_text(text, encoding="utf-8")
+    secret = base64.b32encode(printed.totp_secret).decode().rstrip("=")
+    return {
+        "agency": printed.agency,
+        "fingerprint": printed.fingerprint,
+        "root_seed": printed.root_seed,
+        "sheet_a": printed.sheet_a,
+        "sheet_b": printed.sheet_b,
+        "totp_secret": secret,
+        "totp_uri": f"otpauth://totp/Staffetta:{answers.handle}?secret={secret}&issuer=Staffetta",
+    }
+
+
+def _now(data_dir: Path) -> datetime:
+    from node.clock import OffsetClock
+
+    demo = data_dir / OffsetClock.NAME
+    return OffsetClock(demo).now() if demo.exists() else datetime.now(UTC)
+
+
+@click.command()
+@pass_settings
+def serve(settings: Settings) -> None:
+    """Run the node until it is told to stop (Ctrl-C, SIGTERM). Logs are JSON lines on standard output."""
+    from node import app, config, log
+
+    loaded = config.load(settings.data_dir)
+    log.setup(loaded.log.level)
+    asyncio.run(app.serve(loaded))
+
+
+@click.command()
+@pass_settings
+def migrate(settings: Settings) -> None:
+    """Bring the database to this version. `serve` does it by itself at start."""
+    from node import app, config
+    from node.storage import migrate as migrations
+
+    database = app.open_database(config.load(settings.data_dir))
+    try:
+        done = migrations.upgrade(database)
+    finally:
+        database.close()
+    result = {"before": done.before, "after": done.after}
+    show(result, as_json=settings.as_json, text=f"The database is at version {done.after}.")
+
+
+@click.command()
+@pass_settings
+def doctor(settings: Settings) -> None:
+    """Look for what is wrong before users find it. Ends with 1 if something is."""
+    from node.cli.doctor import examine
+
+    findings = examine(settings.data_dir)
+    bad = [finding for finding in findings if not finding["ok"]]
+    lines = [f"{'ok ' if f['ok'] else '!! '} {f['what']}: {f['text']}" for f in findings]
+    show({"findings": findings}, as_json=settings.as_json, text="\n".join(lines))
+    if bad:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff API, casework side: cases, consents, referrals, follow-ups, withdrawals. One table of routes at the end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from node.casework import cases, consents, erasure, followups, forms, referrals, show
+from node.casework.forms import FormError
+from node.casework.show import readable_sections
+from node.web.api import Call, Route
+from protocol.codes import (
+    Basis,
+    BusinessStatus,
+    FollowupOutcome,
+    Kind,
+    Onward,
+    Priority,
+    Purpose,
+    Risk,
+    Section,
+    StatusReason,
+)
+from protocol.consent import Details
+from protocol.encoding import Hash, Id
+from protocol.errors import LocalError
+from protocol.referral import Action
+from protocol.sections import check_form
+
+_Text = Annotated[str, msgspec.Meta(max_length=8_000)]
+_Form = dict[str, Any]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every request."""
+
+
+class NewCase(Body, frozen=True, kw_only=True):
+    desk: Id
+    risk: Risk = Risk.NONE
+    sections: _Form = {}
+    programme: Id | None = None
+
+
+class NewConsent(Body, frozen=True, kw_only=True):
+    case: Id
+    agency: Hash
+    purposes: tuple[Purpose, ...]
+    sections: tuple[Section, ...]
+    details: Details
+    valid_until: datetime | None = None
+    onward: Onward = Onward.NONE
+    onward_to: tuple[Hash, ...] = ()
+    basis: Basis = Basis.CONSENT
+    is_minor: bool = False
+
+
+class Renewal(Body, frozen=True, kw_only=True):
+    valid_until: datetime
+
+
+class Withdrawn(Body, frozen=True, kw_only=True):
+    """`by_person`: she said so herself. `confirmed`: by a safe channel, so that an erasure is final at once."""
+
+    by_person: bool
+    erase: bool
+    do_not_contact: bool = False
+    confirmed: bool = False
+
+
+class WholeForm(Body, frozen=True, kw_only=True):
+    form: _Form
+
+
+class NewReferral(Body, frozen=True, kw_only=True):
+    case: Id
+    consent: Id
+    desk: Id
+    sections: _Form
+    kind: Kind = Kind.REFERRAL
+    priority: Priority = Priority.NORMAL
+    needed_by: datetime | None = None
+    backstop: Hash | None = None
+    part_of: Id | None = None
+
+
+class Act(Body, frozen=True, kw_only=True):
+    action: Action
+    version: int | None = None
+    reason: StatusReason | None = None
+    text: _Text = ""
+    staff: Id | None = None
+    business_status: BusinessStatus | None = None
+    resume_by: datetime | None = None
+    arrive_by: datetime | None = None
+    risk: Risk | None = None
+
+
+class NewNote(Body, frozen=True, kw_only=True):
+    text: _Text
+    question: bool = False
+    answers: Id | None = None
+
+
+class Corrected(Body, frozen=True, kw_only=True):
+    sections: _Form
+
+
+class Reported(Body, frozen=True, kw_only=True):
+    outcome: FollowupOutcome
+    text: _Text = ""
+
+
+class Erasing(Body, frozen=True, kw_only=True):
+    """`keep`: for each section that a law makes us keep, the name of that law."""
+
+    keep: dict[Section, _Text] = {}
+
+
+def _checked(form: _Form) -> dict[Section, bytes]:
+    sections, problems = check_form(form)
+    if problems:
+        raise FormError(problems)
+    return sections
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise LocalError("zone", "A moment needs its zone, for example 2027-03-31T18:00:00+02:00.")
+    return moment
+
+
+async def list_cases(call: Call) -> Any:
+    return {"cases": await call.read(cases.list_cases, call.actor)}
+
+
+async def open_case(call: Call) -> Any:
+    body = call.body
+    case = await call.do(
+        cases.open_case,
+        desk_id=body.desk,
+        risk=body.risk,
+        sections=_checked(body.sections),
+        programme_id=body.programme,
+    )
+    return {"id": case}
+
+
+async def read_case(call: Call) -> Any:
+    found = await call.read(cases.read_case, call.services.here, call.actor, call.params["case"])
+    return {**found, "sections": readable_sections(found["sections"])}
+
+
+async def close_case(call: Call) -> Any:
+    await call.write(cases.close_case, call.actor, call.now, call.params["case"])
+    return {"closed": True}
+
+
+async def list_consents(call: Call) -> Any:
+    return {"consents": await call.read(consents.show_consents, call.actor, call.params["case"])}
+
+
+async def record_consent(call: Call) -> Any:
+    body = call.body
+    release = await call.do(
+        consents.record_consent,
+        case_id=body.case,
+        agency=body.agency,
+        purposes=body.purposes,
+        sections=body.sections,
+        details=body.details,
+        valid_until=_aware(body.valid_until),
+        onward=body.onward,
+        onward_to=body.onward_to,
+        basis=body.basis,
+        is_minor=body.is_minor,
+    )
+    return {"id": release}
+
+
+async def renew_consent(call: Call) -> Any:
+    until = _aware(call.body.valid_until)
+    await call.write(consents.renew, call.actor, call.now, call.params["consent"], until)
+    return {"renewed": True}
+
+
+async def withdraw_consent(call: Call) -> Any:
+    body = call.body
+    told = await call.do(
+        consents.withdraw,
+        release_id=call.params["consent"],
+        by_person=body.by_person,
+        erase=body.erase,
+        do_not_contact=body.do_not_contact,
+        confirmed=body.confirmed,
+    )
+    return {"told": told}
+
+
+async def refer(call: Call) -> Any:
+    sent = await call.do(forms.refer, form=call.body.form)
+    return {"case": sent.case, "consent": sent.release, "referral": sent.referral}
+
+
+async def list_referrals(call: Call) -> Any:
+    ended = call.request.query.get("ended") == "true"
+    found = await call.read(show.list_referrals, call.services.here, call.actor, call.now, include_ended=ended)
+    return {"referrals": found}
+
+
+async def send_referral(call: Call) -> Any:
+    body = call.body
+    sent = await call.do(
+        referrals.send,
+        case_id=body.case,
+        release_id=body.consent,
+        peer_desk=body.desk,
+        sections=_checked(body.sections),
+        kind=body.kind,
+        priority=body.priority,
+        needed_by=_aware(body.needed_by),
+        backstop=body.backstop,
+        part_of=body.part_of,
+    )
+    return {"id": sent}
+
+
+async def show_referral(call: Call) -> Any:
+    referral_id = call.params["referral"]
+    found = await call.read(show.show, call.services.here, call.actor, call.now, referral_id=referral_id)
+    await call.write(show.record_reading, call.actor, call.now, referral_id)
+    return found
+
+
+async def act(call: Call) -> Any:
+    body = call.body
+    state = await call.do(
+        referrals.act,
+        referral_id=call.params["referral"],
+        action=body.action,
+        version=body.version,
+        reason=body.reason,
+        text=body.text,
+        staff_id=body.staff,
+        business_status=body.business_status,
+        resume_by=_aware(body.resume_by),
+        arrive_by=_aware(body.arrive_by),
+        risk=body.risk,
+    )
+    return {"status": state.status, "cancellation_requested": state.cancellation_requested}
+
+
+async def add_note(call: Call) -> Any:
+    body = call.body
+    message = await call.do(
+        referrals.note,
+        referral_id=call.params["referral"],
+        text=body.text,
+        question=body.question,
+        answers=body.answers,
+    )
+    return {"id": message}
+
+
+async def correct(call: Call) -> Any:
+    sections = _checked(call.body.sections)
+    message = await call.do(referrals.replace_sections, referral_id=call.params["referral"], sections=sections)
+    return {"id": message}
+
+
+async def list_followups(call: Call) -> Any:
+    found = await call.read(followups.list_followups, call.services.here, call.actor, call.now)
+    return {"followups": found}
+
+
+async def report_followup(call: Call) -> Any:
+    body = call.body
+    await call.do(followups.report, followup_id=call.params["followup"], outcome=body.outcome, text=body.text)
+    return {"reported": True}
+
+
+async def list_withdrawals(call: Call) -> Any:
+    return {"withdrawals": await call.read(erasure.list_duties, call.actor)}
+
+
+async def answer_withdrawal(call: Call) -> Any:
+    """Erase or keep; then, when the bytes are gone from disk, sign. In between a crash leaves it to be done again."""
+    withdrawal_id = call.params["withdrawal"]
+    erased, kept = await call.do(erasure.erase_under, withdrawal_id=withdrawal_id, keep=call.body.keep)
+    database = call.services.database
+    if database.kind == "sqlite" and not await database.checkpoint_truncate():
+        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    message = await call.do(erasure.sign_erasure, withdrawal_id=withdrawal_id)
+    return {"erased": erased, "kept": kept, "signed": message}
+
+
+ROUTES: Final = [
+    Route("GET", "/cases", list_cases, "List the open cases of my desks"),
+    Route("POST", "/cases", open_case, "Open a case", NewCase),
+    Route("GET", "/cases/{case}", read_case, "Read a case"),
+    Route("POST", "/cases/{case}/close", close_case, "Close a case"),
+    Route("GET", "/cases/{case}/consents", list_consents, "Who may have what, and who has erased what"),
+    Route("POST", "/consents", record_consent, "Record what the person agreed to", NewConsent),
+    Route("POST", "/consents/{consent}/renew", renew_consent, "She was asked again and agrees", Renewal),
+    Route("POST", "/consents/{consent}/withdraw", withdraw_consent, "Stop sharing", Withdrawn),
+    Route("POST", "/refer", refer, "Case, consent and referral from one form", WholeForm),
+    Route("GET", "/referrals", list_referrals, "List the referrals of my desks"),
+    Route("POST", "/referrals", send_referral, "Refer a person", NewReferral),
+    Route("GET", "/referrals/{referral}", show_referral, "Read a referral"),
+    Route("POST", "/referrals/{referral}/acts", act, "Act on a referral", Act),
+    Route("POST", "/referrals/{referral}/notes", add_note, "Write a note or a question", NewNote),
+    Route("POST", "/referrals/{referral}/sections", correct, "Correct what was sent", Corrected),
+    Route("GET", "/followups", list_followups, "List the follow-ups of my desks"),
+    Route("POST", "/followups/{followup}/report", report_followup, "Report a follow-up", Reported),
+    Route("GET", "/withdrawals", list_withdrawals, "Withdrawals that wait for our answer"),
+    Route("POST", "/withdrawals/{withdrawal}/answer", answer_withdrawal, "Erase or keep, and sign", Erasing),
+]

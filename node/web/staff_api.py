@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff API, agency side: sign-in, staff, desks, peers, keys, the trail. One table of routes at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection, select
+
+from node.exchange import client, peers
+from node.office import audit, desks, signin, staff, tasks
+from node.office.actor import Actor
+from node.office.bundle import make_bundle
+from node.storage.here import Here
+from node.storage.tables import agencies, messages
+from node.storage.tables import outbox as outbox_rows
+from node.web.api import COOKIE, SECURE_COOKIE, Call, Route, session_of
+from protocol import crypto, invite
+from protocol.codes import AgencyType, Role
+from protocol.encoding import Id
+from protocol.errors import LocalError
+
+_Text = Annotated[str, msgspec.Meta(max_length=1024)]
+SALT_BYTES: Final = 16
+#: Argon2id at 64 MiB: two at once are what a small server has memory for. Others wait their turn.
+_STRETCHING: Final = asyncio.Semaphore(2)
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every request."""
+
+
+class SignIn(Body, frozen=True, kw_only=True):
+    handle: _Text
+    passphrase: _Text
+    code: Annotated[str, msgspec.Meta(max_length=12)]
+
+
+class Enrol(Body, frozen=True, kw_only=True):
+    secret: _Text
+    passphrase: _Text
+
+
+class NewStaff(Body, frozen=True, kw_only=True):
+    handle: _Text
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=len(Role))]
+
+
+class NewDesk(Body, frozen=True, kw_only=True):
+    name: _Text
+    profile: desks.Profile = desks.Profile()
+    join: bool = True
+
+
+class Member(Body, frozen=True, kw_only=True):
+    staff_id: Id
+
+
+class NewInvite(Body, frozen=True, kw_only=True):
+    type: AgencyType
+
+
+class AcceptInvite(Body, frozen=True, kw_only=True):
+    invite: _Text
+
+
+class Heard(Body, frozen=True, kw_only=True):
+    fingerprint: _Text
+
+
+async def stretch(passphrase: str, salt: bytes) -> bytes:
+    """Argon2id off the event loop and off the database's threads."""
+    async with _STRETCHING:
+        return await asyncio.to_thread(crypto.stretch, passphrase, salt)
+
+
+async def sign_in(call: Call) -> web.Response:
+    services, body = call.services, call.body
+    now = services.real.now()
+    material = await call.read(signin.material, services.here, body.handle)
+    stretched = await stretch(body.passphrase, material.salt)
+    signed = await call.write(
+        signin.sign_in, services.here, now, handle=body.handle, stretched=stretched, code=body.code
+    )
+    if signed is None:
+        raise signin.refusal()
+    response = web.Response(body=msgspec.json.encode(_who(signed.actor)), content_type="application/json")
+    _set_cookie(call, response, f"{signed.session_id}.{signed.secret.hex()}")
+    return response
+
+
+def _set_cookie(call: Call, response: web.Response, value: str) -> None:
+    secure = call.request.secure or call.services.config.agency.address.startswith("https://")
+    response.set_cookie(
+        SECURE_COOKIE if secure else COOKIE, value, httponly=True, secure=secure, samesite="Strict", path="/"
+    )
+
+
+def _who(actor: Actor) -> dict[str, Any]:
+    return {"staff_id": actor.staff_id, "roles": sorted(actor.roles), "desks": sorted(actor.desks)}
+
+
+async def who_am_i(call: Call) -> Any:
+    return _who(call.actor)
+
+
+async def sign_out(call: Call) -> web.Response:
+    session_id, _ = session_of(call.request)
+    await call.write(signin.end_session, call.services.real.now(), session_id)
+    response = web.Response(body=b'{"signed_in":false}', content_type="application/json")
+    for name in (COOKIE, SECURE_COOKIE):
+        response.del_cookie(name, path="/", secure=name == SECURE_COOKIE)
+    return response
+
+
+async def enrol(call: Call) -> Any:
+    staff.check_passphrase(call.body.passphrase)
+    salt = crypto.random_bytes(SALT_BYTES)
+    stretched = await stretch(call.body.passphrase, salt)
+    enrolled = await call.write(
+        staff.enrol,
+        call.services.here,
+        call.services.real.now(),
+        secret=call.body.secret,
+        salt=salt,
+        stretched=stretched,
+    )
+    return {"staff_id": enrolled.staff_id, "totp_uri": enrolled.totp_uri("staff", "Staffetta")}
+
+
+async def list_staff(call: Call) -> Any:
+    return {"staff": await call.read(staff.list_staff)}
+
+
+async def add_staff(call: Call) -> Any:
+    staff_id, secret = await call.write(
+        staff.invite, call.actor, call.services.real.now(), handle=call.body.handle, roles=call.body.roles
+    )
+    return {"id": staff_id, "enrol_secret": secret}
+
+
+async def disable_staff(call: Call) -> Any:
+    left = await call.do(staff.disable, call.params["staff"])
+    await _publish(call)
+    return {"desks_to_rotate": left}
+
+
+async def list_desks(call: Call) -> Any:
+    return {"desks": await call.read(desks.list_desks)}
+
+
+async def add_desk(call: Call) -> Any:
+    desk_id = await call.do(desks.create, name=call.body.name, profile=call.body.profile, join=call.body.join)
+    await _publish(call)
+    return {"id": desk_id}
+
+
+async def add_member(call: Call) -> Any:
+    await call.do(desks.add_member, call.params["desk"], call.body.staff_id)
+    return {"added": True}
+
+
+async def remove_member(call: Call) -> Any:
+    await call.do(desks.remove_member, call.params["desk"], call.params["staff"])
+    await _publish(call)
+    return {"removed": True}
+
+
+async def rotate_desk(call: Call) -> Any:
+    await call.do(desks.rotate_key, call.params["desk"])
+    await _publish(call)
+    return {"rotated": True}
+
+
+async def _publish(call: Call) -> None:
+    services = call.services
+    await call.write(make_bundle, services.here, services.clock.now(), services.config.agency.address)
+
+
+# -- peers -----------------------------------------------------------------------------------------------------------
+
+
+def _may_run_peers(call: Call) -> None:
+    call.actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
+
+
+async def list_peers(call: Call) -> Any:
+    own = await call.read(peers.own_fingerprint, call.services.here)
+    return {"our_fingerprint": own, "peers": await call.read(peers.list_peers, call.services.here)}
+
+
+async def make_invite(call: Call) -> Any:
+    _may_run_peers(call)
+    services = call.services
+
+    def create(db: Connection, here: Here, actor: Actor, now: datetime) -> str:
+        made = peers.create_invite(db, here, actor.staff_id, now, call.body.type, services.config.agency.address)
+        audit.record(db, now, actor.staff_id, "peer.invite", made.invite)
+        return made.text()
+
+    return {"invite": await call.do(create), "our_fingerprint": await call.read(peers.own_fingerprint, services.here)}
+
+
+async def accept_invite(call: Call) -> Any:
+    _may_run_peers(call)
+    services = call.services
+    made = invite.parse_invite(call.body.invite)
+    asked = await call.read(peers.invite_request, services.here, call.now, made)
+    try:
+        answer = await client.post_invite(services.client, made.address, asked)
+    except client.TransportError as error:
+        if error.code in ("http-403", "http-400"):
+            raise LocalError(
+                "invite-refused", "They did not take this invite: it was used, is too old, or was not copied whole."
+            ) from error
+        raise LocalError(
+            "peer-not-reached", "Their node does not answer. Ask them whether it runs, then try again."
+        ) from error
+
+    def accept(db: Connection, here: Here, actor: Actor, now: datetime) -> Any:
+        peer = peers.accept_answer(db, here, now, made, answer)
+        audit.record(db, now, actor.staff_id, "peer.accept", peer.agency)
+        return peer
+
+    peer = await call.do(accept)
+    await services.worker.reload()
+    listed = await call.read(peers.list_peers, services.here)
+    found = next(row for row in listed if row["agency"] == peer.agency)
+    return {
+        "agency": peer.agency,
+        "name": peer.name,
+        "fingerprint": found["fingerprint"],
+        "our_fingerprint": await call.read(peers.own_fingerprint, services.here),
+    }
+
+
+async def verify_peer(call: Call) -> Any:
+    _may_run_peers(call)
+    agency, services = call.params["agency"], call.services
+
+    def verify(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
+        peers.verify_peer(db, here, actor.staff_id, now, agency, call.body.fingerprint)
+        audit.record(db, now, actor.staff_id, "peer.verify", agency, peer=agency)
+
+    await call.do(verify)
+    await services.worker.confirm(agency)
+    await services.worker.reload()
+    return {"agency": agency, "standing": str(services.here.directory.members[agency].standing)}
+
+
+async def block_peer(call: Call) -> Any:
+    _may_run_peers(call)
+    agency = call.params["agency"]
+
+    def block(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
+        peers.block(db, here, agency)
+        audit.record(db, now, actor.staff_id, "peer.block", agency, peer=agency)
+
+    await call.do(block)
+    await call.services.worker.reload()
+    return {"agency": agency, "standing": "blocked"}
+
+
+# -- the node --------------------------------------------------------------------------------------------------------
+
+
+async def list_outbox(call: Call) -> Any:
+    return {"outbox": await call.read(_outbox)}
+
+
+def _outbox(db: Connection) -> list[dict[str, Any]]:
+    query = (
+        select(
+            outbox_rows.c.message_id.label("message"),
+            outbox_rows.c.peer,
+            outbox_rows.c.lane,
+            outbox_rows.c.attempts,
+            outbox_rows.c.queued_at,
+            outbox_rows.c.expires_at,
+            agencies.c.retry_at,
+            messages.c.type,
+        )
+        .join(agencies, agencies.c.agency == outbox_rows.c.peer)
+        .join(messages, (messages.c.id == outbox_rows.c.message_id) & messages.c.incoming.is_(False))
+        .order_by(outbox_rows.c.number)
+        .limit(tasks.LIST_MAX)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+async def rotate_keys(call: Call) -> Any:
+    call.actor.require_role(Role.ADMINISTRATOR, Role.OFFICER)
+    services = call.services
+    services.here.keystore.rotate(call.now, force=True)
+    await _publish(call)
+
+    def note(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
+        audit.record(db, now, actor.staff_id, "keys.rotate", here.agency)
+
+    await call.do(note)
+    return {"rotated": True}
+
+
+async def verify_audit(call: Call) -> Any:
+    call.actor.require_role(Role.AUDITOR, Role.DIRECTOR, Role.ADMINISTRATOR)
+    count, broken = await call.read(audit.verify)
+    return {"entries": count, "broken_at": broken}
+
+
+async def list_tasks(call: Call) -> Any:
+    return {"tasks": await call.read(tasks.list_tasks, call.actor)}
+
+
+async def list_notices(call: Call) -> Any:
+    return {"notices": await call.read(tasks.notices_for, call.actor)}
+
+
+async def read_notices(call: Call) -> Any:
+    await call.write(tasks.read_notices, call.actor)
+    return {"read": True}
+
+
+async def rest(call: Call) -> Any:
+    if call.services.rest is None:
+        raise LocalError("not-found", "There is nothing at this address.")
+    return await call.services.rest()
+
+
+ROUTES: Final = [
+    Route("POST", "/session", sign_in, "Sign in", SignIn, is_open=True),
+    Route("GET", "/session", who_am_i, "Who am I"),
+    Route("DELETE", "/session", sign_out, "Sign out"),
+    Route("POST", "/enrolment", enrol, "Enrol with an invitation", Enrol, is_open=True),
+    Route("GET", "/staff", list_staff, "List the people of this agency"),
+    Route("POST", "/staff", add_staff, "Invite a person", NewStaff),
+    Route("POST", "/staff/{staff}/disable", disable_staff, "End a person's access"),
+    Route("GET", "/desks", list_desks, "List the desks"),
+    Route("POST", "/desks", add_desk, "Make a desk", NewDesk),
+    Route("POST", "/desks/{desk}/members", add_member, "Add a member to a desk", Member),
+    Route("POST", "/desks/{desk}/members/{staff}/remove", remove_member, "Remove a member; the key changes"),
+    Route("POST", "/desks/{desk}/rotate", rotate_desk, "Change a desk's key"),
+    Route("GET", "/peers", list_peers, "List other agencies"),
+    Route("POST", "/peers/invites", make_invite, "Invite an agency", NewInvite),
+    Route("POST", "/peers/accept", accept_invite, "Accept an invite", AcceptInvite),
+    Route("POST", "/peers/{agency}/verify", verify_peer, "Confirm the fingerprint that was heard", Heard),
+    Route("POST", "/peers/{agency}/block", block_peer, "Exchange nothing more with an agency"),
+    Route("GET", "/outbox", list_outbox, "What is not delivered yet"),
+    Route("POST", "/keys/rotate", rotate_keys, "Make a new sealing key for the node"),
+    Route("GET", "/audit/verify", verify_audit, "Check the trail"),
+    Route("GET", "/tasks", list_tasks, "What waits for me"),
+    Route("GET", "/notices", list_notices, "Whether there is something to read"),
+    Route("POST", "/notices/read", read_notices, "I have read it"),
+    Route("POST", "/demo/rest", rest, "Come to rest (demonstration only)", is_open=True, local_only=True),
+]

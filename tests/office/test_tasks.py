@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody is asked once, and only whoever is meant sees it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from node.office import tasks
+from node.office.actor import Actor
+from protocol.codes import Role
+from tests.office.house import START, Office
+
+DESK, OTHER_DESK, SUBJECT = "a" * 32, "b" * 32, "c" * 32
+MEMBER = Actor("1" * 32, frozenset({Role.CASEWORKER}), frozenset({DESK}))
+STRANGER = Actor("2" * 32, frozenset({Role.CASEWORKER}), frozenset({OTHER_DESK}))
+SUPERVISOR = Actor("3" * 32, frozenset({Role.SUPERVISOR}))
+
+
+def test_the_same_task_is_open_only_once_and_again_after_it_was_closed(office: Office) -> None:
+    assert office.write(tasks.open_task, START, "overdue", SUBJECT, desk_id=DESK)
+    assert not office.write(tasks.open_task, START, "overdue", SUBJECT, desk_id=DESK)
+    office.write(tasks.close_task, START, "overdue", SUBJECT, MEMBER.staff_id)
+    assert office.read(tasks.list_tasks, MEMBER) == []
+    assert office.write(tasks.open_task, START, "overdue", SUBJECT, desk_id=DESK)
+
+
+def test_a_task_is_seen_by_its_desk_its_person_or_its_role_and_by_nobody_else(office: Office) -> None:
+    office.write(tasks.open_task, START, "question", "1" * 32, desk_id=DESK)
+    office.write(tasks.open_task, START + timedelta(1), "question", "2" * 32, staff_id=STRANGER.staff_id)
+    office.write(tasks.open_task, START, "question", "3" * 32, role=Role.SUPERVISOR)
+
+    def seen(actor: Actor) -> list[str]:
+        return [task["subject_id"][0] for task in office.read(tasks.list_tasks, actor)]
+
+    assert (seen(MEMBER), seen(STRANGER), seen(SUPERVISOR)) == (["1"], ["2"], ["3"])
+    assert seen(Actor("9" * 32)) == []
+
+
+def test_many_tasks_are_one_notice_which_says_nothing_and_goes_when_read(office: Office) -> None:
+    for number in range(3):
+        at = START + timedelta(minutes=number)
+        office.write(tasks.open_task, at, "question", f"{number:032x}", desk_id=DESK)
+    [notice] = office.read(tasks.notices_for, MEMBER)
+    assert notice == {"audience": f"desk:{DESK}", "first_at": START, "last_at": START + timedelta(minutes=2)}
+    assert office.read(tasks.notices_for, STRANGER) == []
+    office.write(tasks.read_notices, STRANGER)
+    assert office.read(tasks.notices_for, MEMBER) == [notice], "what others read stays unread for her"
+    office.write(tasks.read_notices, MEMBER)
+    assert office.read(tasks.notices_for, MEMBER) == []
