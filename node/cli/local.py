@@ -112,7 +112,7 @@ def _check_zone(zone: str) -> None:
 def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, Any]:
     from node import app, config
     from node.exchange.client import check_address
-    from node.office import setup
+    from node.office import setup, staff
     from node.storage import migrate
     from node.storage.keystore import Keystore
     from protocol import crypto
@@ -120,7 +120,7 @@ def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, 
     check_address(answers.address)
     now = _now(data_dir)
     salt = crypto.random_bytes(16)
-    stretched = crypto.stretch(passphrase, salt)
+    stretched = crypto.stretch(staff.normal_passphrase(passphrase), salt)
     # Until the last step the folder counts as not set up; a run that was cut off is begun again from nothing.
     for leftover in ("keys", "node.db", "node.db-wal", "node.db-shm"):
         path = data_dir / leftover

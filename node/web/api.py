@@ -8,7 +8,7 @@ function of theirs in one transaction.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ from node.office.actor import Actor
 from node.storage.database import Database
 from node.storage.here import Here
 from node.web import problems
+from node.web.limits import Buckets
 from protocol.errors import LocalError
 from protocol.sections import Problem
 
@@ -35,6 +36,9 @@ COOKIE: Final = "staffetta"
 SECURE_COOKIE: Final = "__Host-staffetta"
 #: A form by sections, written out in full, is some tens of kilobytes.
 BODY_MAX_BYTES: Final = 1024 * 1024
+#: Sign-ins from one address: an office of thirty behind one router in the morning, but no guessing.
+SIGN_INS_PER_SECOND: Final = 0.5
+SIGN_INS_AT_ONCE: Final = 30
 
 
 @dataclass(slots=True)
@@ -49,6 +53,7 @@ class Services:
     clock: Clock
     real: SystemClock
     rest: Callable[[], Awaitable[dict[str, int]]] | None = None
+    sign_ins: Buckets = field(default_factory=lambda: Buckets(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE))
 
 
 @dataclass(slots=True)

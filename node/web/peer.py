@@ -8,7 +8,6 @@ quota before the body is read, framing before anything is opened. Towards the ou
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from typing import Final
 
 import structlog
@@ -24,6 +23,7 @@ from node.exchange.worker import Worker
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
+from node.web.limits import Buckets
 from protocol import framing, invite
 from protocol.encoding import REQUEST_MAX_BYTES, seconds
 from protocol.errors import ProtocolError, RemoteError
@@ -36,28 +36,8 @@ BURST: Final = 400
 #: Invites and confirmations are rare acts of people; guessing needs many.
 RARE_PER_SECOND: Final = 1
 RARE_BURST: Final = 20
-#: Addresses remembered at once; the one seen longest ago is forgotten.
-ADDRESSES_MAX: Final = 10_000
 #: Bodies read at once: 16 of 4 MiB are what a small server can spare.
 BODIES_AT_ONCE: Final = 16
-
-
-class Buckets:
-    """A token bucket for each key."""
-
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second, self._burst = per_second, burst
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, key: str, now: float) -> bool:
-        """Whether this key may do one more thing at `now` (monotonic seconds)."""
-        level, at = self._levels.pop(key, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self._per_second)
-        allowed = level >= 1
-        self._levels[key] = (level - 1 if allowed else level, now)
-        if len(self._levels) > ADDRESSES_MAX:
-            self._levels.popitem(last=False)
-        return allowed
 
 
 class PeerEndpoints:

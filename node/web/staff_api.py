@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -75,11 +76,13 @@ class Heard(Body, frozen=True, kw_only=True):
 async def stretch(passphrase: str, salt: bytes) -> bytes:
     """Argon2id off the event loop and off the database's threads."""
     async with _STRETCHING:
-        return await asyncio.to_thread(crypto.stretch, passphrase, salt)
+        return await asyncio.to_thread(crypto.stretch, staff.normal_passphrase(passphrase), salt)
 
 
 async def sign_in(call: Call) -> web.Response:
     services, body = call.services, call.body
+    if not services.sign_ins.take(call.request.remote or "", time.monotonic()):
+        raise LocalError("sign-in-wait", "Too many tries from this address. Wait a minute, then try again.")
     now = services.real.now()
     material = await call.read(signin.material, services.here, body.handle)
     stretched = await stretch(body.passphrase, material.salt)

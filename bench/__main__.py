@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio.
+
+Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.load import SECTIONS
+from bench.measure import cpu_seconds, pss_mib
+from node.cli.demo import DemoAgency
+from protocol import crypto, envelope, messages, record
+from protocol.codes import Kind, Priority
+from protocol.encoding import encode
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def machine() -> dict[str, Any]:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "system": platform.system(),
+    }
+
+
+def microseconds(fn: Callable[[], object], rounds: int) -> float:
+    fn()
+    begun = time.perf_counter()
+    for _ in range(rounds):
+        fn()
+    return (time.perf_counter() - begun) / rounds * 1e6
+
+
+def primitives() -> dict[str, float]:
+    """(a) in microseconds for 4 KiB of personal data in a batch of 128."""
+    desk, node = crypto.KemKey(crypto.random_bytes(32)), crypto.KemKey(crypto.random_bytes(32))
+    signer = crypto.SigningKey(crypto.random_bytes(32))
+    agency, now = "a" * 64, 1_800_000_000
+
+    def make() -> envelope.Outgoing:
+        salted, commitments = record.salt(SECTIONS)
+        content = messages.ReferralRequest(
+            version=1,
+            id=crypto.new_id(),
+            sender=agency,
+            recipient="b" * 64,
+            created=now,
+            expires=now + 86_400,
+            desk=crypto.new_id(),
+            thread=crypto.new_id(),
+            epoch=crypto.new_id(),
+            seq=1,
+            priority=Priority.NORMAL,
+            sections=commitments,
+            kind=Kind.REFERRAL,
+            reply_desk=crypto.new_id(),
+        )
+        raw = encode(content)
+        context = record.Context(agency, "b" * 64, content.thread, content.id, crypto.sha256_hex(raw))
+        return envelope.Outgoing(raw, record.seal(salted, {desk.public: list(SECTIONS)}, context))
+
+    outgoing = [make() for _ in range(128)]
+    sender = envelope.Sender(agency, signer)
+    sealed = envelope.seal(outgoing, sender, node.public, now)
+    keys = {bytes.fromhex(node.public.hash[:16]): node}
+
+    class Known:
+        def node_key(self, *_: object) -> crypto.VerifyKey:
+            return signer.public
+
+    def open_all() -> None:
+        verified: set[bytes] = set()
+        for one in sealed:
+            envelope.open(
+                one.raw,
+                agency="b" * 64,
+                keys=keys,
+                directory=Known(),  # type: ignore[arg-type]  # only this one question is asked of it
+                now=now,
+                verified=verified,
+            )
+
+    return {
+        "record_us": microseconds(make, 200),
+        "seal_us": microseconds(lambda: envelope.seal(outgoing, sender, node.public, now), 5) / 128,
+        "open_us": microseconds(open_all, 5) / 128,
+        "sign_us": microseconds(lambda: signer.sign(b"bench", b"x" * 34), 100),
+    }
+
+
+def pipe(folder: Path) -> dict[str, float]:
+    """(c) raw durable commits a second, alone and in groups of 32, with rows of 6 KiB."""
+    db = sqlite3.connect(folder / "pipe.db", isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        db.execute(f"PRAGMA {pragma}")
+    db.execute("CREATE TABLE t (id TEXT PRIMARY KEY, body BLOB)")
+    body = os.urandom(6144)
+
+    def commits(groups: int, size: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(groups):
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT INTO t VALUES (?, ?)", [(os.urandom(16).hex(), body) for _ in range(size)])
+            db.execute("COMMIT")
+        return groups * size / (time.perf_counter() - begun)
+
+    found = {"commits_per_second": commits(1000, 1), "rows_per_second_in_groups_of_32": commits(200, 32)}
+    db.close()
+    return found
+
+
+def meet(root: Path) -> tuple[DemoAgency, DemoAgency]:
+    one, other = (DemoAgency(root, key, f"Bench {key}", "NGO", "Desk") for key in ("sender", "receiver"))
+    for agency in (one, other):
+        process = agency.set_up()
+        agency.finish_set_up(process)
+        (agency.folder / "demo-clock").unlink()
+        agency.start()
+        agency.log_in()
+        agency.client.post("/api/v1/desks", {"name": "Desk"})
+    made = one.client.post("/api/v1/peers/invites", {"type": "NGO"})
+    other.client.post("/api/v1/peers/accept", {"invite": made["invite"]})
+    for here, there in ((one, other), (other, one)):
+        heard = there.client.get("/api/v1/peers")["our_fingerprint"]
+        here.client.post(f"/api/v1/peers/{there.agency}/verify", {"fingerprint": heard})
+    return one, other
+
+
+def load(sender: DemoAgency, receiver: DemoAgency, count: int, kind: str) -> dict[str, Any]:
+    secret = sender.folder.parent / f"{sender.key}.passphrase"
+    assert receiver.process is not None
+    before = cpu_seconds(receiver.process.pid)
+    command = [sys.executable, "-m", "bench.load", str(sender.folder), str(secret), str(count), kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode != 0:
+        raise SystemExit(f"the load failed:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    used = cpu_seconds(receiver.process.pid) - before
+    result["receiver_cpu_ms_per_delivery"] = used / max(1, result["count"]) * 1000
+    result["receiver_loaded_pss_mib"] = pss_mib(receiver.process.pid)
+    return result
+
+
+def two_nodes(root: Path, count: int) -> dict[str, Any]:
+    """(b) two node processes, durable at both ends."""
+    sender, receiver = meet(root)
+    found: dict[str, Any] = {}
+    try:
+        sender.stop()
+        receiver.stop()
+        begun = time.perf_counter()
+        receiver.start()
+        found["start_seconds"] = time.perf_counter() - begun
+        time.sleep(3)
+        assert receiver.process is not None
+        found["idle_pss_mib"] = pss_mib(receiver.process.pid)
+        found["latency"] = load(sender, receiver, 200, "latency")
+        found["sustained"] = load(sender, receiver, count, "sustained")
+        found["backlog"] = load(sender, receiver, count, "backlog")
+    finally:
+        sender.stop()
+        receiver.stop()
+    return found
+
+
+def compare(now: dict[str, Any], before: dict[str, Any], path: str = "") -> list[str]:
+    lines = []
+    for name, value in now.items():
+        old = before.get(name)
+        if isinstance(value, dict):
+            lines += compare(value, old if isinstance(old, dict) else {}, f"{path}{name}.")
+        elif isinstance(value, float):
+            ratio = f"   {value / old:5.2f} x before" if isinstance(old, float) and old else ""
+            lines.append(f"{path + name:44} {value:12.2f}{ratio}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--count", type=int, default=5000, help="referrals in each of the two loads")
+    parser.add_argument("--save", action="store_true", help="keep the result in bench/results.json")
+    chosen = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="staffetta-bench-"))
+    root.chmod(0o700)
+    try:
+        result: dict[str, Any] = {
+            "machine": machine(),
+            "primitives": primitives(),
+            "pipe": pipe(root),
+            "sqlite": two_nodes(root, chosen.count),
+        }
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    crypto_per_second = 1e6 / sum(result["primitives"][name] for name in ("seal_us", "open_us"))
+    result["pipe"]["seal_and_open_per_second"] = crypto_per_second
+    result["ratio"] = {
+        "sustained_to_commits": result["sqlite"]["sustained"]["per_second"] / result["pipe"]["commits_per_second"],
+        "backlog_to_seal_and_open": result["sqlite"]["backlog"]["per_second"] / crypto_per_second,
+    }
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    print("\n".join(compare(result, before)))
+    if chosen.save or not RESULTS.exists():
+        RESULTS.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
