@@ -23,7 +23,7 @@ from node.casework import cases, consents, referrals
 from node.exchange import outbox
 from node.exchange.hooks import Ended
 from node.office.actor import Actor
-from node.office.desks import desks_of
+from node.office.roster import desks_of
 from node.office.staff import normal_passphrase, roles_of, seed_aad
 from node.storage.database import after_commit
 from node.storage.tables import desks, staff
@@ -103,7 +103,7 @@ async def run(folder: Path, passphrase: str, count: int, kind: str) -> dict[str,
     timing = Timing()
     node.worker._hooks = timing  # the benchmark watches the receipts come; nothing else is different
     actor, desk = await node.database.read(actor_of, passphrase)
-    desk_id = next(iter(next(iter(node.here.directory.members.values())).peer.desks)).id
+    desk_id = next(iter(node.here.directory.members.values())).peer.desks[0].id
     pairs = await node.database.write(prepare, node, actor, desk, count)
     sent: dict[str, float] = {}
 
