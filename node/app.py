@@ -33,7 +33,7 @@ from node.exchange.worker import Worker
 from node.office import setup, signin
 from node.office.bundle import make_bundle
 from node.scheduler import Scheduler
-from node.storage import migrate
+from node.storage import revision
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -74,7 +74,7 @@ class Node:
         self.real = SystemClock()
         self.database = open_database(config)
         try:
-            migrate.upgrade(self.database)
+            bring_up_to_date(self.database)
             self.here = load(config, self.database, self.clock.now())
         except BaseException:
             self.database.close()
@@ -295,6 +295,14 @@ def open_database(config: Config) -> Database:
         data_dir=config.data_dir,
         password_file=None if password is None else config.data_dir / password,
     )
+
+
+def bring_up_to_date(database: Database) -> None:
+    """The database has this program's schema. Raises ConfigError for one of a newer version."""
+    if not database.read_sync(revision.is_current):
+        from node.storage import migrate
+
+        migrate.upgrade(database)
 
 
 def load(config: Config, database: Database, now: datetime) -> Here:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,12 @@ from zoneinfo import ZoneInfo
 OFFICE_HOURS: Final = tuple((weekday, 9 * 60, 17 * 60) for weekday in range(5))
 #: How far ahead a next opening is looked for. A desk that is closed for longer has no clock to run.
 _HORIZON_DAYS: Final = 400
+
+
+@lru_cache(maxsize=4096)
+def _instant(zone: str, day: date, minutes: int) -> datetime:
+    naive = datetime.combine(day, time(), tzinfo=None) + timedelta(minutes=minutes)
+    return naive.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +39,7 @@ class Calendar:
 
     def instant(self, day: date, minutes: int) -> datetime:
         """The UTC instant of a local time. A time that summer time skips is taken as the moment just after the gap."""
-        naive = datetime.combine(day, time(), tzinfo=None) + timedelta(minutes=minutes)
-        aware = naive.replace(tzinfo=ZoneInfo(self.zone))
-        return aware.astimezone(UTC)
+        return _instant(self.zone, day, minutes)
 
     def is_working(self, day: date) -> bool:
         """Whether the desk opens at all on this day."""

@@ -33,6 +33,7 @@ from protocol.encoding import (
 )
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import Content, Peek
+from protocol.record import Record
 
 MAGIC: Final = b"STF1"
 VERSION: Final = 1
@@ -105,12 +106,16 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A message that passed every step. `content_hash` names it in receipts, chains and duplicates."""
+    """A message that passed every step. `content_hash` names it in receipts, chains and duplicates.
+
+    `record` is `body` parsed, None when there is none.
+    """
 
     content: Content | Peek
     content_raw: bytes
     content_hash: str
     body: bytes
+    record: Record | None
     binding: Binding
     binding_raw: bytes
     proof: Proof
@@ -261,8 +266,7 @@ def open(
     if sender is None or content.sender == agency:
         raise _refused("unknown-sender")
     content_hash = crypto.sha256_hex(content_raw)
-    if not isinstance(content, Peek):
-        _check_record(content, body)  # step 12
+    parsed = None if isinstance(content, Peek) else _check_record(content, body)  # step 12
     is_receipt = (
         content.type is MessageType.RECEIPT if isinstance(content, Peek) else isinstance(content, messages.Receipt)
     )
@@ -284,7 +288,7 @@ def open(
         grace_seconds=EXPIRY_GRACE_DAYS * DAY_SECONDS,
         ahead_seconds=CLOCK_AHEAD_SECONDS,
     )
-    return Opened(content, content_raw, content_hash, body, binding, binding_raw, proof)
+    return Opened(content, content_raw, content_hash, body, parsed, binding, binding_raw, proof)
 
 
 def _check_header(raw: bytes, keys: Mapping[bytes, KemKey], now: int) -> tuple[bytes, KemKey]:
@@ -340,7 +344,7 @@ def _parse_proof(batch: bytes, signature: bytes) -> Proof:
     return Proof(count, index, tuple(batch[at : at + 32] for at in range(4, len(batch), 32)), signature)
 
 
-def _check_record(content: Content, body: bytes) -> None:
+def _check_record(content: Content, body: bytes) -> Record | None:
     """The record has exactly the sections that the header commits to, and each under the claim that comes with it.
 
     An empty record is allowed: when consent ended before a later attempt, the header goes alone.
@@ -348,14 +352,16 @@ def _check_record(content: Content, body: bytes) -> None:
     if not isinstance(content, messages.Threaded):
         if body:
             raise _refused("unexpected-record")
-        return
+        return None
     if not body:
-        return
-    sections = record.parse(body).sections.keys()
+        return None
+    parsed = record.parse(body)
+    sections = parsed.sections.keys()
     if sections != content.sections.keys():
         raise _refused("section-mismatch")
     if content.consent is not None and not sections <= set(content.consent.sections):
         raise _refused("section-not-covered")
+    return parsed
 
 
 def _refused(code: str) -> RemoteError:

@@ -8,11 +8,12 @@ the sender the code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import erasure, followups, referrals
 from node.casework.calendars import desk_calendar
@@ -21,8 +22,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending
-from node.storage.settings import get_setting
-from node.storage.tables import Side, desks, releases, withdrawals
+from node.storage.tables import Side, releases, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
@@ -75,7 +75,7 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     if claim.until <= seconds(now):
         raise RemoteError("consent-expired", "The consent has ended.")
     purposes = set(claim.purposes)
-    we_are_police = _our_type(db, pending) is AgencyType.LAW_ENFORCEMENT
+    we_are_police = here.type is AgencyType.LAW_ENFORCEMENT
     wanted = Purpose.LAW_ENFORCEMENT if we_are_police else Purpose(content.kind.value)
     if wanted not in purposes or (bool(purposes & consent.POLICE) != we_are_police):
         raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
@@ -83,10 +83,7 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     needed = None if content.needed_by is None else moment(content.needed_by)
     decide = referral.decide_by(content.priority, now, calendar, needed)
     acknowledge = referral.acknowledge_by(content.priority, now, calendar)
-    known = pending.cache.setdefault("releases", set())
-    if claim.release not in known:
-        known.add(claim.release)
-        pending.add(releases, _release_row(content, claim, now))
+    _keep_release(db, now, content, claim, pending)
     pending.add(
         referral_rows,
         {
@@ -128,20 +125,66 @@ def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: 
     }
 
 
-def _our_type(db: Connection, pending: Pending) -> AgencyType:
-    if "type" not in pending.cache:
-        pending.cache["type"] = AgencyType(get_setting(db, "agency_type") or AgencyType.NGO)
-    found: AgencyType = pending.cache["type"]
-    return found
+def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending: Pending) -> None:
+    """The releases that the referrals of a batch name, with one query."""
+    claims = [c.consent for c in contents if isinstance(c, messages.ReferralRequest) and c.consent is not None]
+    known: dict[str, _Known] = pending.cache.setdefault("releases", {})
+    if claims:
+        for row in db.execute(_RELEASES, {"ids": [claim.release for claim in claims]}):
+            known[row.id] = _Known(row.agency, row.thread_id, row.ours, row.state, seconds(row.valid_until))
+
+
+@dataclass(slots=True)
+class _Known:
+    agency: str
+    thread: str | None
+    ours: bool
+    state: str
+    until: int
+
+
+_RELEASES = select(
+    releases.c.id,
+    releases.c.agency,
+    releases.c.thread_id,
+    releases.c.ours,
+    releases.c.state,
+    releases.c.valid_until,
+).where(releases.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def _keep_release(
+    db: Connection, now: datetime, content: messages.ReferralRequest, claim: messages.Claim, pending: Pending
+) -> None:
+    """The release is stored. Under one that is known already, more may come, and it may have been renewed."""
+    known = pending.cache.get("releases", {}).get(claim.release)
+    if known is None:
+        pending.cache.setdefault("releases", {})[claim.release] = _Known(
+            content.sender, content.thread, False, ConsentState.GIVEN, claim.until
+        )
+        pending.add(releases, _release_row(content, claim, now))
+        return
+    if known.ours or known.agency != content.sender or known.thread != content.thread:
+        raise RemoteError("unknown-release", "That consent belongs to another thread.")
+    if known.state not in (ConsentState.GIVEN, ConsentState.RENEWED):
+        raise RemoteError("consent-withdrawn", "The consent was withdrawn.")
+    pending.flush(db)
+    if claim.until > known.until:
+        known.until = claim.until
+        renewed = {"valid_until": moment(claim.until), "state": ConsentState.RENEWED, "state_at": now}
+        db.execute(update(releases).where(releases.c.id == claim.release).values(**renewed))
+    stored = db.execute(select(releases.c.sections).where(releases.c.id == claim.release)).scalar_one()
+    sections = {*json.loads(stored), *claim.sections}
+    db.execute(update(releases).where(releases.c.id == claim.release).values(sections=json.dumps(sorted(sections))))
 
 
 def _calendar(db: Connection, here: Here, desk_id: str, pending: Pending) -> Any:
     calendars: dict[str, Any] = pending.cache.setdefault("calendars", {})
     if desk_id not in calendars:
-        known = select(desks.c.id).where(desks.c.id == desk_id, desks.c.closed_at.is_(None))
-        if db.execute(known).first() is None:
+        calendar = desk_calendar(db, here, desk_id)
+        if calendar is None:
             raise RemoteError("unknown-desk", "This agency has no such desk.")
-        calendars[desk_id] = desk_calendar(db, here, desk_id)
+        calendars[desk_id] = calendar
     return calendars[desk_id]
 
 

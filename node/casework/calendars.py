@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from node.office.desks import Profile
 from node.storage.here import Here
@@ -20,11 +21,18 @@ def peer_calendar(peer: Peer, desk: Desk) -> Calendar:
     return Calendar(peer.zone, _opening(desk.entry.opening))
 
 
-def desk_calendar(db: Connection, here: Here, desk_id: str) -> Calendar:
-    """The opening hours of one of our desks."""
-    stored = db.execute(select(desks.c.profile).where(desks.c.id == desk_id)).scalar()
-    profile = Profile() if stored is None else msgspec.json.decode(stored, type=Profile)
-    return Calendar(here.zone, _opening(profile.opening))
+_PROFILE = select(desks.c.profile).where(desks.c.id == bindparam("desk"), desks.c.closed_at.is_(None))
+
+
+def desk_calendar(db: Connection, here: Here, desk_id: str) -> Calendar | None:
+    """The opening hours of one of our desks; None if there is no such desk or it was closed."""
+    stored = db.execute(_PROFILE, {"desk": desk_id}).scalar()
+    return None if stored is None else _parsed(here.zone, stored)
+
+
+@lru_cache(maxsize=64)
+def _parsed(zone: str, stored: str) -> Calendar:
+    return Calendar(zone, _opening(msgspec.json.decode(stored, type=Profile).opening))
 
 
 def office_calendar(here: Here) -> Calendar:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, records
 from node.exchange import outbox
@@ -29,6 +30,12 @@ from protocol.errors import LocalError
 from protocol.messages import Claim, ConsentWithdraw
 
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
+_PERMITTED = select(releases.c.id).where(
+    releases.c.id.in_(bindparam("ids", expanding=True)),
+    releases.c.ours.is_(True),
+    releases.c.state.in_(_PERMITTING),
+    releases.c.valid_until > bindparam("now"),
+)
 
 
 def record_consent(
@@ -140,25 +147,34 @@ def _append(
     db.execute(insert(release_events), row)
 
 
+@lru_cache(maxsize=256)
+def _purposes(stored: str) -> frozenset[Purpose]:
+    return frozenset(Purpose(purpose) for purpose in json.loads(stored))
+
+
+@lru_cache(maxsize=256)
+def _sections(stored: str) -> frozenset[Section]:
+    return frozenset(Section(section) for section in json.loads(stored))
+
+
 def as_release(row: Any) -> Release:
     """A stored release as the protocol's value."""
     return Release(
         id=row.id,
         recipient=row.agency,
-        purposes=frozenset(Purpose(p) for p in json.loads(row.purposes)),
-        sections=frozenset(Section(s) for s in json.loads(row.sections)),
+        purposes=_purposes(row.purposes),
+        sections=_sections(row.sections),
         given_at=seconds(row.given_at),
         valid_until=seconds(row.valid_until),
         basis=Basis(row.basis),
         onward=Onward(row.onward),
-        onward_to=frozenset(json.loads(row.onward_to)),
+        onward_to=frozenset(json.loads(row.onward_to)) if row.onward_to != "[]" else frozenset(),
         approved_by=row.approved_by or "",
     )
 
 
-def claim_of(row: Any, sections: Collection[Section]) -> Claim:
+def claim_of(release: Release, sections: Collection[Section]) -> Claim:
     """What the message says of the consent on which it travels: only what it needs."""
-    release = as_release(row)
     return Claim(
         release=release.id,
         purposes=tuple(sorted(release.purposes)),
@@ -170,25 +186,19 @@ def claim_of(row: Any, sections: Collection[Section]) -> Claim:
     )
 
 
-def check(row: Any, *, recipient: str, purpose: Purpose, sections: Collection[Section], now: datetime) -> None:
-    """Raise LocalError, naming each section and what to do, unless the release permits all of it now."""
+def check(row: Any, *, recipient: str, purpose: Purpose, sections: Collection[Section], now: datetime) -> Release:
+    """The release, if it permits all of it now. Raises LocalError, naming each section and what to do."""
+    release = as_release(row)
     events = [Event(ConsentState(row.state), seconds(row.state_at))]
     consent.require(
-        consent.permits(
-            as_release(row), events, recipient=recipient, purpose=purpose, sections=sections, now=seconds(now)
-        )
+        consent.permits(release, events, recipient=recipient, purpose=purpose, sections=sections, now=seconds(now))
     )
+    return release
 
 
 def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> set[str]:
     """Those of our releases under which data may be sent now: asked again at every attempt."""
-    query = select(releases.c.id).where(
-        releases.c.id.in_(release_ids),
-        releases.c.ours.is_(True),
-        releases.c.state.in_(_PERMITTING),
-        releases.c.valid_until > now,
-    )
-    return set(db.execute(query).scalars())
+    return set(db.execute(_PERMITTED, {"ids": list(release_ids), "now": now}).scalars())
 
 
 def renew(db: Connection, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import apply as incoming
 from node.casework import consents
-from node.exchange.hooks import Ended
+from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
 from node.office.audit import Entry
 from node.storage.here import NODE, Here
@@ -35,6 +35,12 @@ _RECEIVED = (
 
 class Mail:
     """The exchange's `Hooks`."""
+
+    def prepare(
+        self, db: Connection, here: Here, now: datetime, contents: Sequence[AnyContent], pending: Pending
+    ) -> None:
+        """Look up what the referrals of a batch refer to."""
+        incoming.prepare(db, contents, pending)
 
     def apply(self, db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
         """Carry out a message that came."""

@@ -87,14 +87,15 @@ def _context(here: Here, subject_id: str, record_id: str, commitments: Mapping[S
 
 
 def desk_public(db: Connection, desk_id: str) -> KemPublicKey:
-    """The desk's present key; parsed once for as long as it is the same."""
+    """The desk's present key."""
     query = select(desk_keys.c.public).where(desk_keys.c.desk_id == desk_id, desk_keys.c.retired_at.is_(None))
     public = db.execute(query).scalar()
     if public is None:
         raise LocalError("unknown-desk", "There is no such desk, or it has no key. See the list of desks.")
-    return _parsed(bytes(public))
+    return parsed(public)
 
 
 @lru_cache(maxsize=64)
-def _parsed(raw: bytes) -> KemPublicKey:
-    return KemPublicKey(raw)
+def parsed(public: bytes) -> KemPublicKey:
+    """A stored desk key; parsed once for as long as it is the same."""
+    return KemPublicKey(bytes(public))

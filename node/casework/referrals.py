@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import cases, consents, erasure, followups, records
 from node.casework.calendars import peer_calendar
@@ -19,7 +19,9 @@ from node.exchange.outbox import NewThread
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.tables import Side, messages, referrals, releases, threads
+from node.storage.rows import add_row, defers, waiting
+from node.storage.tables import Side, desk_keys, messages, referrals, releases, threads
+from node.storage.tables import cases as case_rows
 from protocol import crypto, referral
 from protocol.codes import (
     REASONS_KEPT_INSIDE,
@@ -55,13 +57,19 @@ from protocol.referral import FINAL, Action, Party, State, View
 ANSWER_SECTION: Final = Section.SERVICE
 TEXT_MAX: Final = 4_000
 _NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID})
-_CASE_THREAD = select(threads.c.id, threads.c.desk_id).where(
-    threads.c.case_id == bindparam("case"), threads.c.peer == bindparam("peer")
-)
 _RELEASE = select(releases).where(releases.c.id == bindparam("release"))
-_INSERT = insert(referrals)
+#: All that a decision to send needs to know, in one question.
+_FACTS = (
+    select(releases, case_rows.c.desk_id, desk_keys.c.public, threads.c.id.label("thread"))
+    .join(case_rows, case_rows.c.id == releases.c.case_id)
+    .join(desk_keys, (desk_keys.c.desk_id == case_rows.c.desk_id) & desk_keys.c.retired_at.is_(None))
+    .outerjoin(threads, (threads.c.case_id == case_rows.c.id) & (threads.c.peer == releases.c.agency))
+    .where(releases.c.id == bindparam("release"), releases.c.ours.is_(True), releases.c.case_id == bindparam("case"))
+    .limit(1)
+)
 
 
+@defers
 def send(
     db: Connection,
     here: Here,
@@ -84,23 +92,19 @@ def send(
     with a text that names it. The agency's fingerprint must have been compared. Raises LocalError.
     """
     actor.require_role(*referral.ROLES[Action.SEND])
-    case = cases.load(db, actor, case_id)
-    release = db.execute(_RELEASE, {"release": release_id}).first()
-    if release is None or not release.ours or release.case_id != case_id:
-        raise LocalError("unknown-release", "There is no such consent in this case. Record one first.")
-    peer = here.directory.require_verified(release.agency)
+    facts = _facts(db, actor, case_id, release_id)
+    peer = here.directory.require_verified(facts.agency)
     police = peer.type is AgencyType.LAW_ENFORCEMENT
     purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(kind.value)
-    consents.check(release, recipient=peer.agency, purpose=purpose, sections=sections, now=now)
+    release = consents.check(facts, recipient=peer.agency, purpose=purpose, sections=sections, now=now)
     desk = peer.desk(peer_desk, seconds(now))
     if desk is None:
         raise LocalError("unknown-desk", "That agency has no such desk now. Choose one of those it lists.")
     state = referral.apply(State(Status.DRAFT), Party.SOURCE, Action.SEND)
-    known = db.execute(_CASE_THREAD, {"case": case_id, "peer": peer.agency}).first()
     thread: str | NewThread = (
-        NewThread(crypto.new_id(), peer.agency, case_id, case.desk_id, peer_desk, backstop)
-        if known is None
-        else known.id
+        NewThread(crypto.new_id(), peer.agency, case_id, facts.desk_id, peer_desk, backstop)
+        if facts.thread is None
+        else str(facts.thread)
     )
     message = outbox.compose(
         db,
@@ -109,11 +113,11 @@ def send(
         thread,
         ReferralRequest,
         sections=sections,
-        readers={desk.key: list(sections), records.desk_public(db, case.desk_id): list(sections)},
+        readers={desk.key: list(sections), records.parsed(facts.public): list(sections)},
         claim=consents.claim_of(release, sections),
         priority=priority,
         kind=kind,
-        reply_desk=case.desk_id,
+        reply_desk=facts.desk_id,
         needed_by=None if needed_by is None else seconds(needed_by),
         backstop=backstop,
         part_of=part_of,
@@ -126,7 +130,7 @@ def send(
         "kind": kind,
         "priority": priority,
         "status": state.status,
-        "desk_id": case.desk_id,
+        "desk_id": facts.desk_id,
         "staff_id": actor.staff_id,
         "release_id": release_id,
         "part_of": part_of,
@@ -136,9 +140,24 @@ def send(
         "needed_by": needed_by,
         "attention_at": now + referral.DELIVERED_WITHIN[priority],
     }
-    db.execute(_INSERT, row)
+    add_row(db, referrals, row)
     audit.record(db, now, actor.staff_id, "referral.send", message.id, basis=release.basis, peer=peer.agency)
     return message.id
+
+
+def _facts(db: Connection, actor: Actor, case_id: str, release_id: str) -> Any:
+    """The release with its case's desk, that desk's key, and the thread with this agency if there is one."""
+    group = waiting(db)
+    if group is not None:
+        # A thread that this group begins is not in the table yet.
+        if case_id in group.cache:
+            group.flush(db)
+        group.cache[case_id] = True
+    facts = db.execute(_FACTS, {"release": release_id, "case": case_id}).first()
+    if facts is None or facts.desk_id not in actor.desks:
+        cases.load(db, actor, case_id)
+        raise LocalError("unknown-release", "There is no such consent in this case. Record one first.")
+    return facts
 
 
 def act(
@@ -374,7 +393,7 @@ def replace_sections(
         raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
     police = Purpose.LAW_ENFORCEMENT in consents.as_release(release).purposes
     purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(row.kind)
-    consents.check(release, recipient=row.peer, purpose=purpose, sections=sections, now=now)
+    agreed = consents.check(release, recipient=row.peer, purpose=purpose, sections=sections, now=now)
     urgent = sections.keys() & {Section.CONTACT, Section.SAFETY}
     message = outbox.compose(
         db,
@@ -384,7 +403,7 @@ def replace_sections(
         SectionReplace,
         sections=sections,
         readers=_readers(db, here, now, row, sections),
-        claim=consents.claim_of(release, sections),
+        claim=consents.claim_of(agreed, sections),
         priority=Priority.URGENT if urgent else Priority(row.priority),
         referral=referral_id,
         replaces=referral_id,

@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 from node.storage.here import Here
 from node.storage.rows import Pending
 from protocol.codes import MessageType, ReceiptStatus
-from protocol.messages import Content
+from protocol.messages import Content, Peek
+
+AnyContent = Content | Peek
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Ended:
 
 class Hooks(Protocol):
     """Called inside a transaction of the exchange. Each touches nothing but the database."""
+
+    def prepare(
+        self, db: Connection, here: Here, now: datetime, contents: Sequence[AnyContent], pending: Pending
+    ) -> None:
+        """A batch begins: look up, once for all of them, what `apply` will need of each."""
 
     def apply(self, db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
         """Carry out a message. Raises RemoteError before its first write, or changes what the message asks for."""

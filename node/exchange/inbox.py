@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from node import faults
 from node.errors import StorageError
@@ -25,7 +25,7 @@ from node.storage.database import Database, after_commit
 from node.storage.here import Here
 from node.storage.rows import Pending
 from node.storage.tables import Arrival, agencies, bodies, desk_keys, messages, threads
-from protocol import crypto, envelope, record
+from protocol import crypto, envelope
 from protocol.codes import MessageType, ReceiptStatus
 from protocol.encoding import BATCH_MAX_MESSAGES, DAY_SECONDS, MESSAGE_LIFE_DAYS, moment, seconds
 from protocol.envelope import Opened, Outgoing, Sender
@@ -51,6 +51,24 @@ log = structlog.get_logger(__name__)
 #: These protect a person and do not wait for what should have come before them.
 _AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel)
 _EMPTY_HASH: Final = envelope.EMPTY_HASH.hex()
+
+
+_SENDERS = agencies.c.agency.in_(bindparam("senders", expanding=True))
+_HEARD = update(agencies).where(_SENDERS).values(heard_at=bindparam("at"))
+_BACKED_OFF = select(agencies.c.agency).where(_SENDERS, agencies.c.failures > 0)
+_IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
+_KNOWN = select(
+    messages.c.agency,
+    messages.c.id,
+    messages.c.content_hash,
+    messages.c.receipt_status,
+    messages.c.receipt_code,
+    messages.c.receipt_at,
+    messages.c.envelope_id,
+).where(messages.c.agency.in_(bindparam("senders", expanding=True)), messages.c.id.in_(_IDS))
+_THREADS = select(threads).where(threads.c.id.in_(_IDS))
+_EARLY = select(messages.c.thread_id).where(messages.c.thread_id.in_(_IDS), messages.c.state == Arrival.WAITING)
+_DESK_KEYS = select(desk_keys.c.key_hash)
 
 
 @dataclass(slots=True)
@@ -107,6 +125,7 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
     opened = _open_all(batch, raws)
     if not opened:
         return batch.result
+    hooks.prepare(db, here, now, [message.content for message in opened], batch.pending)
     known = _known(db, opened)
     _load_threads(batch, opened)
     _load_desk_keys(batch, opened)
@@ -121,11 +140,10 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
     _store_chains(batch)
     hooks.finish(db, here, now, batch.pending)
     senders = sorted({message.content.sender for message in opened})
-    db.execute(update(agencies).where(agencies.c.agency.in_(senders)).values(heard_at=now))
+    db.execute(_HEARD, {"senders": senders, "at": now})
     # Whoever reaches us is there: what waits for them need not wait for its back-off. A duplicate alone is no news.
     if batch.result.applied:
-        waiting = (agencies.c.agency.in_(senders)) & (agencies.c.failures > 0)
-        for sender in db.execute(select(agencies.c.agency).where(waiting)).scalars().all():
+        for sender in db.execute(_BACKED_OFF, {"senders": senders}).scalars().all():
             outbox.reset_back_off(db, sender)
             _wake_after_commit(db, here, sender)
     faults.point("receive-before-commit")
@@ -135,7 +153,7 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
 def _wake_after_commit(db: Connection, here: Here, peer: str) -> None:
     wake = here.wake
     if wake is not None:
-        after_commit(db, lambda: wake(peer))
+        after_commit(db, lambda: wake(peer), ("wake", peer))
 
 
 def _open_all(batch: _Batch, raws: Sequence[bytes]) -> list[Opened]:
@@ -160,17 +178,7 @@ def _open_all(batch: _Batch, raws: Sequence[bytes]) -> list[Opened]:
 def _known(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], tuple[Any, ...]]:
     ids = [message.content.id for message in opened]
     senders = {message.content.sender for message in opened}
-    rows = db.execute(
-        select(
-            messages.c.agency,
-            messages.c.id,
-            messages.c.content_hash,
-            messages.c.receipt_status,
-            messages.c.receipt_code,
-            messages.c.receipt_at,
-            messages.c.envelope_id,
-        ).where(messages.c.agency.in_(senders), messages.c.id.in_(ids))
-    )
+    rows = db.execute(_KNOWN, {"senders": list(senders), "ids": ids})
     return {
         (r.agency, r.id): (
             r.content_hash,
@@ -187,19 +195,16 @@ def _known(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], tu
 def _load_threads(batch: _Batch, opened: Sequence[Opened]) -> None:
     ids = {m.content.thread for m in opened if isinstance(m.content, Threaded)}
     if ids:
-        for row in batch.db.execute(select(threads).where(threads.c.id.in_(ids))).mappings():
+        for row in batch.db.execute(_THREADS, {"ids": list(ids)}).mappings():
             batch.threads[row["id"]] = {**row, "moved": False}
         new = ids - batch.threads.keys()
         if new:
-            early = select(messages.c.thread_id).where(
-                messages.c.thread_id.in_(new), messages.c.state == Arrival.WAITING
-            )
-            batch.waited_for = set(batch.db.execute(early).scalars())
+            batch.waited_for = set(batch.db.execute(_EARLY, {"ids": list(new)}).scalars())
 
 
 def _load_desk_keys(batch: _Batch, opened: Sequence[Opened]) -> None:
     if any(message.body for message in opened):
-        batch.desk_keys = set(batch.db.execute(select(desk_keys.c.key_hash)).scalars())
+        batch.desk_keys = set(batch.db.execute(_DESK_KEYS).scalars())
 
 
 def _answer_known(batch: _Batch, message: Opened, known: tuple[Any, ...]) -> None:
@@ -305,7 +310,7 @@ def _remember(batch: _Batch, message: Opened, state: Arrival, status: ReceiptSta
 
 def _check_desk_key(batch: _Batch, message: Opened) -> None:
     """At least one keyring is for a desk key that we have; else nobody here could ever read it."""
-    if message.body and not record.parse(message.body).keyrings.keys() & batch.desk_keys:
+    if message.record is not None and not message.record.keyrings.keys() & batch.desk_keys:
         raise RemoteError("desk-key-unknown", "The desk has a new key. Seal the message again.")
 
 
@@ -434,6 +439,7 @@ def _fill(batch: _Batch, thread: dict[str, Any]) -> None:
                 select(bodies.c.body_sealed).where(bodies.c.content_hash == row.content_hash)
             ).scalar()
             try:
+                batch.hooks.prepare(batch.db, batch.here, batch.now, [content], batch.pending)
                 batch.hooks.apply(batch.db, batch.here, batch.now, content, body or b"", batch.pending)
             except RemoteError as refusal:
                 # It was acknowledged as stored; that it cannot be applied is now a task for people here.

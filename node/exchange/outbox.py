@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from node import faults
 from node.exchange.hooks import Ended, Hooks
 from node.exchange.receipts import store_receipts
 from node.storage.database import after_commit
 from node.storage.here import Here
+from node.storage.rows import add_row
 from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
 from protocol import crypto, envelope, framing, record
 from protocol.codes import MessageType, Priority, Section
@@ -89,8 +90,6 @@ _MOVE = (
     .where(threads.c.id == bindparam("thread"))
     .values(out_epoch=bindparam("epoch"), out_seq=bindparam("seq"), out_hash=bindparam("hash"))
 )
-_INSERT_THREAD, _INSERT_MESSAGE = insert(threads), insert(messages)
-_INSERT_BODY, _INSERT_OUTBOX = insert(bodies), insert(outbox)
 _EMPTY_HASH: Final = envelope.EMPTY_HASH.hex()
 
 
@@ -153,8 +152,9 @@ def compose(
         if len(body) > envelope.room(len(raw)):
             raise LocalError("message-too-large", "Together the sections are too long. Shorten one or attach a file.")
     if isinstance(thread, NewThread):
-        db.execute(
-            _INSERT_THREAD,
+        add_row(
+            db,
+            threads,
             {
                 "id": thread.id,
                 "peer": thread.peer,
@@ -197,8 +197,9 @@ def _store(
 ) -> None:
     kind = MessageType(str(content.__struct_config__.tag))
     claim: Claim | None = getattr(content, "consent", None)
-    db.execute(
-        _INSERT_MESSAGE,
+    add_row(
+        db,
+        messages,
         {
             "agency": here.agency,
             "id": content.id,
@@ -219,9 +220,10 @@ def _store(
         },
     )
     if body:
-        db.execute(_INSERT_BODY, {"content_hash": content_hash, "body_sealed": body})
-    db.execute(
-        _INSERT_OUTBOX,
+        add_row(db, bodies, {"content_hash": content_hash, "body_sealed": body})
+    add_row(
+        db,
+        outbox,
         {
             "message_id": content.id,
             "peer": content.recipient,
@@ -232,7 +234,7 @@ def _store(
     )
     if here.wake is not None:
         wake, peer = here.wake, content.recipient
-        after_commit(db, lambda: wake(peer))
+        after_commit(db, lambda: wake(peer), ("wake", peer))
 
 
 # -- sending ---------------------------------------------------------------------------------------------------------
@@ -263,6 +265,16 @@ _CLAIM = (
     .order_by(outbox.c.lane, outbox.c.number)
     .limit(bindparam("most"))
 )
+_LEASE = (
+    update(outbox)
+    .where(outbox.c.number.in_(bindparam("numbers", expanding=True)))
+    .values(lease_until=bindparam("until"), attempts=outbox.c.attempts + 1)
+)
+_HEARD = (
+    update(agencies)
+    .where(agencies.c.agency == bindparam("peer"))
+    .values(heard_at=bindparam("at"), failures=0, retry_at=None)
+)
 _RETRY = select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer"))
 
 
@@ -290,11 +302,7 @@ def claim(
     if not ready:
         return None
     numbers = [row.number for row, _ in ready]
-    db.execute(
-        update(outbox)
-        .where(outbox.c.number.in_(numbers))
-        .values(lease_until=now + LEASE, attempts=outbox.c.attempts + 1)
-    )
+    db.execute(_LEASE, {"numbers": numbers, "until": now + LEASE})
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
     sealed = envelope.seal([envelope.Outgoing(row.content, body) for row, body in ready], sender, key, seconds(now))
     claimed = tuple(
@@ -401,9 +409,7 @@ def settle(
     settled = store_receipts(db, here, hooks, now, dispatch.peer, receipts)
     faults.point("settle-before-commit")
     if settled:
-        db.execute(
-            update(agencies).where(agencies.c.agency == dispatch.peer).values(heard_at=now, failures=0, retry_at=None)
-        )
+        db.execute(_HEARD, {"peer": dispatch.peer, "at": now})
     left = [claimed.number for claimed in dispatch.claimed if claimed.message_id not in settled]
     if left:
         db.execute(update(outbox).where(outbox.c.number.in_(left)).values(lease_until=None))

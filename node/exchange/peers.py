@@ -92,7 +92,7 @@ def accept_answer(db: Connection, here: Here, now: datetime, made: Invite, raw: 
     if peer.agency != made.agency:
         raise RemoteError("invite-agency", "Another agency answered than the one in the invite. Telephone them.")
     invite.check_possession(answer.possession, peer, invite=made.invite, us=here.agency)
-    if answer.type != get_setting(db, "agency_type"):
+    if answer.type is not here.type:
         raise RemoteError("invite-type", "They invited another type of agency. Ask for a new invite.")
     store_peer(db, here, now, peer)
     return peer

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from node.exchange.hooks import Ended, Hooks
 from node.storage.here import Here
+from node.storage.rows import Upsert, upsert
 from node.storage.tables import Arrival, Delivery, batches, messages, outbox
 from protocol import crypto
 from protocol.codes import MessageType, ReceiptStatus
@@ -40,6 +40,17 @@ _STORE = (
     )
 )
 
+_QUEUED = (
+    select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id, messages.c.content_hash)
+    .join(outbox, outbox.c.message_id == messages.c.id)
+    .where(
+        messages.c.agency == bindparam("us"),
+        outbox.c.peer == bindparam("peer"),
+        outbox.c.message_id.in_(bindparam("ids", expanding=True)),
+    )
+)
+_SETTLE = delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True)))
+
 
 def store_receipts(
     db: Connection,
@@ -56,17 +67,13 @@ def store_receipts(
     named = {entry.message: entry for receipt, _ in receipts for entry in receipt.entries}
     if not named:
         return set()
-    rows = db.execute(
-        select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id, messages.c.content_hash)
-        .join(outbox, outbox.c.message_id == messages.c.id)
-        .where(messages.c.agency == here.agency, outbox.c.peer == peer, outbox.c.message_id.in_(named))
-    ).all()
+    rows = db.execute(_QUEUED, {"us": here.agency, "peer": peer, "ids": list(named)}).all()
     rows = [row for row in rows if named[row.id].content == row.content_hash]
     if not rows:
         return set()
     db.execute(_STORE, [_values(here, named[row.id]) for row in rows])
     settled = {row.id for row in rows}
-    db.execute(delete(outbox).where(outbox.c.message_id.in_(settled)))
+    db.execute(_SETTLE, {"ids": list(settled)})
     for receipt, opened in receipts:
         if any(entry.message in settled for entry in receipt.entries):
             _keep_evidence(db, now, receipt, opened)
@@ -105,11 +112,8 @@ def _values(here: Here, entry: Any) -> dict[str, Any]:
 def _keep_evidence(db: Connection, now: datetime, receipt: Receipt, opened: Opened) -> None:
     """The signed receipt itself, once: agencies need proof that can be shown to others."""
     batch = keep_batch(db, now, opened)
-    known = select(messages.c.id).where(messages.c.agency == receipt.sender, messages.c.id == receipt.id)
-    if db.execute(known).first() is not None:
-        return
     db.execute(
-        insert(messages),
+        _insert_once(db.dialect.name, messages),
         {
             "agency": receipt.sender,
             "id": receipt.id,
@@ -131,15 +135,19 @@ def _keep_evidence(db: Connection, now: datetime, receipt: Receipt, opened: Open
 def keep_batch(db: Connection, now: datetime, opened: Opened) -> str:
     """The pair of signatures over this message's batch is stored. Returns the batch's id."""
     batch_id = crypto.sha256_hex(opened.proof.signature)
-    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
     row = {
         "id": batch_id,
         "sender_key": opened.binding.sender_key,
         "signature": opened.proof.signature,
         "at": now,
     }
-    db.execute(dialect(batches).on_conflict_do_nothing(), row)
+    db.execute(_insert_once(db.dialect.name, batches), row)
     return batch_id
+
+
+@lru_cache(maxsize=4)
+def _insert_once(dialect: str, table: Table) -> Upsert:
+    return upsert(dialect, table).on_conflict_do_nothing()
 
 
 def pack_proof(opened: Opened) -> bytes:

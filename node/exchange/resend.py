@@ -58,5 +58,5 @@ def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
     )
     wake, peer = here.wake, again[0].peer
     if wake is not None:
-        after_commit(db, lambda: wake(peer))
+        after_commit(db, lambda: wake(peer), ("wake", peer))
     return len(again)

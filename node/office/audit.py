@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
+from node.storage import rows
 from node.storage.tables import audit
 from protocol.crypto import sha256_hex
 from protocol.encoding import encode
@@ -28,6 +29,7 @@ _LAST = (
     select(audit.c.seq, audit.c.hash).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
 )
 _INSERT = insert(audit)
+_CACHED: Final = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,9 @@ def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chai
     """Append several entries with one read and one write."""
     if not entries:
         return
-    last = db.execute(_LAST, {"chain": chain}).first()
-    seq, previous = (0, START) if last is None else (last.seq, last.hash)
-    rows = []
+    group = rows.waiting(db)
+    seq, previous = _last(db, chain) if group is None else group.cache.get((_CACHED, chain)) or _last(db, chain)
+    added = []
     for entry in entries:
         seq += 1
         row = {
@@ -77,8 +79,18 @@ def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chai
             "previous": previous,
         }
         previous = row["hash"] = _hash(row)
-        rows.append(row)
-    db.execute(_INSERT, rows)
+        added.append(row)
+    if group is None:
+        db.execute(_INSERT, added)
+        return
+    group.cache[_CACHED, chain] = seq, previous
+    for row in added:
+        group.add(audit, row)
+
+
+def _last(db: Connection, chain: str) -> tuple[int, str]:
+    last = db.execute(_LAST, {"chain": chain}).first()
+    return (0, START) if last is None else (last.seq, last.hash)
 
 
 def _hash(row: dict[str, Any]) -> str:

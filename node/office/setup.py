@@ -105,7 +105,7 @@ def initialise(
     }
     for key, value in facts.items():
         set_setting(db, key, value)
-    here = Here(agency, zone, facts["epoch"], keystore, Directory())
+    here = Here(agency, agency_type, zone, facts["epoch"], keystore, Directory())
     staff_id, seed = crypto.new_id(), crypto.random_bytes(crypto.SEED_BYTES)
     row = {
         "id": staff_id,
@@ -155,7 +155,8 @@ def read_root(text: str) -> SigningKey:
 
 def load_here(db: Connection, keystore: Keystore, directory: Directory) -> Here:
     """Which node this is. Raises LocalError `not-initialised` for an empty database."""
-    agency, zone, epoch = (get_setting(db, name) for name in ("agency", "zone", "epoch"))
-    if agency is None or zone is None or epoch is None:
+    names = ("agency", "agency_type", "zone", "epoch")
+    agency, agency_type, zone, epoch = (get_setting(db, name) for name in names)
+    if agency is None or agency_type is None or zone is None or epoch is None:
         raise LocalError("not-initialised", "This folder has no agency yet. Run: staffetta init")
-    return Here(agency, zone, epoch, keystore, directory)
+    return Here(agency, AgencyType(agency_type), zone, epoch, keystore, directory)

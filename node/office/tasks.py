@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from node.office.actor import Actor
+from node.storage.rows import Upsert, upsert
 from node.storage.tables import notices, tasks
 from protocol import crypto
 from protocol.codes import Role
@@ -31,8 +31,7 @@ def open_task(
     due_at: datetime | None = None,
 ) -> bool:
     """There is one open task of this kind for this subject. Returns whether it is new; then its people get a notice."""
-    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
-    statement = dialect(tasks).values(
+    statement = upsert(db.dialect.name, tasks).values(
         id=crypto.new_id(),
         kind=kind,
         subject_id=subject_id,
@@ -82,12 +81,14 @@ def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: R
 
 def notify(db: Connection, now: datetime, who: str) -> None:
     """These people have something to read. One unread notice is enough, however much waits."""
-    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
-    statement = dialect(notices).values(audience=who, first_at=now, last_at=now)
-    db.execute(
-        statement.on_conflict_do_update(
-            index_elements=[notices.c.audience], set_={"last_at": statement.excluded.last_at}
-        )
+    db.execute(_notify(db.dialect.name), {"audience": who, "first_at": now, "last_at": now})
+
+
+@lru_cache(maxsize=2)
+def _notify(dialect: str) -> Upsert:
+    statement = upsert(dialect, notices)
+    return statement.on_conflict_do_update(
+        index_elements=[notices.c.audience], set_={"last_at": statement.excluded.last_at}
     )
 
 

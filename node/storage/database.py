@@ -39,7 +39,7 @@ from sqlalchemy.exc import DBAPIError
 
 from node import faults
 from node.errors import ConfigError, DatabaseBusy, DatabaseUnavailable
-from node.storage import files
+from node.storage import files, rows
 from node.storage.engines import SQLITE, Engines, explain, is_conflict, open_postgresql, open_sqlite, parse_url
 
 P = ParamSpec("P")
@@ -59,21 +59,26 @@ _AFTER_COMMIT = "staffetta_after_commit"
 log = structlog.get_logger(__name__)
 
 
-def after_commit(db: Connection, fn: Callable[[], None]) -> None:
+def after_commit(db: Connection, fn: Callable[[], None], key: object = None) -> None:
     """`fn` is called, on a database thread, when the transaction of `db` is committed, and never if it is not.
 
-    It must be short, and must not wait for the database. Its failure is logged: what was committed stays.
+    It must be short, and must not wait for the database. Its failure is logged: what was committed stays. Of several
+    with the same `key` in one transaction the first is called.
     """
-    db.info.setdefault(_AFTER_COMMIT, []).append(fn)
+    callbacks = db.info.setdefault(_AFTER_COMMIT, {})
+    callbacks.setdefault(object() if key is None else key, fn)
 
 
 class _Job:
     """A function to run in a transaction, and where its outcome goes."""
 
-    __slots__ = ("call", "error", "future", "loop", "result")
+    __slots__ = ("call", "error", "future", "is_deferring", "loop", "result")
 
-    def __init__(self, call: Callable[[Connection], Any], loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self, call: Callable[[Connection], Any], loop: asyncio.AbstractEventLoop | None, is_deferring: bool
+    ) -> None:
         self.call = call
+        self.is_deferring = is_deferring
         self.loop = loop
         self.future: asyncio.Future[Any] | Future[Any] = Future() if loop is None else loop.create_future()
         self.result: Any = None
@@ -188,13 +193,13 @@ class Database:
         What `fn` raises is raised here, and nothing of it was kept. Besides: `StorageFull`, `DatabaseBusy`,
         `DatabaseUnavailable`. A caller that is cancelled takes back a transaction only if it has not begun.
         """
-        job = _Job(lambda db: fn(db, *args, **kwargs), asyncio.get_running_loop())
+        job = _Job(lambda db: fn(db, *args, **kwargs), asyncio.get_running_loop(), rows.is_deferring(fn))
         self._submit(job)
         return cast(T, await cast("asyncio.Future[Any]", job.future))
 
     def write_sync(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for a thread that may wait (a command, a test); never on an event loop or a database thread."""
-        job = _Job(lambda db: fn(db, *args, **kwargs), None)
+        job = _Job(lambda db: fn(db, *args, **kwargs), None, rows.is_deferring(fn))
         self._submit(job)
         return cast(T, cast("Future[Any]", job.future).result())
 
@@ -344,17 +349,23 @@ class Database:
 
     def _transact(self, connection: Connection, group: list[_Job]) -> None:
         """Every job of the group is committed, or none; then its callbacks have run."""
-        callbacks: list[Callable[[], None]] = []
+        callbacks: dict[object, Callable[[], None]] = {}
         connection.info[_AFTER_COMMIT] = callbacks
+        rows.forget_group(connection)
         with connection.begin() as transaction:
             for job in group:
                 job.error = None
+                if not job.is_deferring:
+                    rows.flush_group(connection)
+                elif rows.waiting(connection) is None:
+                    rows.begin_group(connection)
                 job.result = job.call(connection)
                 if not transaction.is_active or not self._is_begun(connection):
                     raise RuntimeError("the transaction was ended by a function handed to the database")
+            rows.flush_group(connection)
             faults.point("before-commit")
         faults.point("after-commit")
-        for callback in callbacks:
+        for callback in callbacks.values():
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - the transaction is committed; its callers must hear so

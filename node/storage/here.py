@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.storage.keystore import Keystore
+from protocol.codes import AgencyType
 from protocol.directory import Directory
 
 #: The actor of what the node does by itself, in the audit trail and beside records.
@@ -22,6 +23,7 @@ class Here:
     """
 
     agency: str
+    type: AgencyType
     zone: str
     epoch: str
     keystore: Keystore

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, MetaData
 from node.errors import ConfigError
 from node.storage import files
 from node.storage.database import Database
+from node.storage.revision import find_migrations
 
 # Any number will do as long as it stays the same and nobody else in the database uses it: "STAFFETT" in ASCII.
 _ADVISORY_KEY = int.from_bytes(b"STAFFETT", "big")
@@ -41,15 +42,6 @@ class Upgrade:
     before: str | None
     after: str
     copy: Path | None
-
-
-def find_migrations() -> Path:
-    """The folder of the migrations: inside the installed package, or beside `node/` in a checkout."""
-    node = Path(__file__).resolve().parent.parent
-    for folder in (node / "_migrations", node.parent / "migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise ConfigError("migrations-missing", "This installation has no migrations in it. Install staffetta again.")
 
 
 def upgrade(database: Database, *, migrations: Path | None = None, metadata: MetaData | None = None) -> Upgrade:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from node.storage.rows import upsert
 from node.storage.tables import settings
 
 _GET = select(settings.c.value).where(settings.c.name == bindparam("wanted"))
@@ -19,6 +18,5 @@ def get_setting(db: Connection, name: str) -> str | None:
 
 def set_setting(db: Connection, name: str, value: str) -> None:
     """The setting has this value."""
-    dialect = postgresql_insert if db.dialect.name == "postgresql" else sqlite_insert
-    statement = dialect(settings).values(name=name, value=value)
+    statement = upsert(db.dialect.name, settings).values(name=name, value=value)
     db.execute(statement.on_conflict_do_update(index_elements=[settings.c.name], set_={"value": value}))
