@@ -20,7 +20,6 @@ from protocol.crypto import KemKey, KemPublicKey, SigningKey
 from protocol.directory import Directory
 from protocol.encoding import (
     BATCH_MAX_MESSAGES,
-    CLOCK_AHEAD_SECONDS,
     DAY_SECONDS,
     ENVELOPE_SIZES,
     EXPIRY_GRACE_DAYS,
@@ -281,13 +280,7 @@ def open(
         sender.verify(label, signed, proof.signature)
         if verified is not None:
             verified.add(mark)
-    messages.check_times(  # step 15
-        content.created,
-        content.expires,
-        now,
-        grace_seconds=EXPIRY_GRACE_DAYS * DAY_SECONDS,
-        ahead_seconds=CLOCK_AHEAD_SECONDS,
-    )
+    messages.check_times(content, now)  # step 15
     return Opened(content, content_raw, content_hash, body, parsed, binding, binding_raw, proof)
 
 

@@ -26,7 +26,10 @@ from protocol.codes import (
 )
 from protocol.encoding import (
     BATCH_MAX_MESSAGES,
+    CLOCK_AHEAD_SECONDS,
     CONTENT_MAX_BYTES,
+    DAY_SECONDS,
+    EXPIRY_GRACE_DAYS,
     REPLAY_HORIZON_DAYS,
     Counter,
     Hash,
@@ -339,9 +342,15 @@ def _peek(raw: bytes) -> Peek | None:
         return None
 
 
-def check_times(created: int, expires: int, now: int, *, grace_seconds: int, ahead_seconds: int) -> None:
-    """Refuse what is outside the replay horizon, from the future, or long expired (Specification, 7.4, step 14)."""
-    if created < now - REPLAY_HORIZON_DAYS * 86_400 or expires + grace_seconds < now:
+def check_times(content: Content | Peek, now: int) -> None:
+    """Refuse what is outside the replay horizon, from the future, or long expired (Specification, 7.4, step 15).
+
+    What protects a person is never too old: a withdrawal has to reach an agency that was off for half a year. Replayed,
+    it changes nothing, and its place in the chain is taken.
+    """
+    kind = content.type if isinstance(content, Peek) else type_of(content)
+    oldest, latest = now - REPLAY_HORIZON_DAYS * DAY_SECONDS, content.expires + EXPIRY_GRACE_DAYS * DAY_SECONDS
+    if kind not in NEVER_EXPIRE and (content.created < oldest or latest < now):
         raise RemoteError("expired", "The message is too old. Send it again as a new one.")
-    if created > now + ahead_seconds or expires <= created:
+    if content.created > now + CLOCK_AHEAD_SECONDS or content.expires <= content.created:
         raise RemoteError("clock", "The message is dated in the future. Set the clock of the sending node.")

@@ -62,6 +62,8 @@ def apply(db: Connection, here: Here, now: datetime, content: Content, body: byt
         _request(db, here, now, content, pending)
         return
     handler = _HANDLERS.get(type(content))
+    if body and isinstance(content, messages.Concerning):
+        _refuse_withdrawn(db, content, pending)
     if handler is None:
         raise RemoteError("unsupported-type", "This version does not know that type of message.")
     handler(db, here, now, content, pending)
@@ -123,6 +125,19 @@ def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: 
         "state": ConsentState.GIVEN,
         "state_at": now,
     }
+
+
+def _refuse_withdrawn(db: Connection, content: messages.Concerning, pending: Pending) -> None:
+    """What was written before a withdrawal and comes after it is not taken; its header was not meant alone."""
+    pending.flush(db)
+    of = referral_rows.c.release_id == releases.c.id
+    state = db.execute(select(releases.c.state).join(referral_rows, of).where(referral_rows.c.id == content.referral))
+    found = state.scalar()
+    if found is not None and ConsentState(found) in _WITHDRAWN:
+        raise RemoteError("consent-withdrawn", "The consent was withdrawn.")
+
+
+_WITHDRAWN: Final = (ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.INVALIDATED)
 
 
 def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending: Pending) -> None:
@@ -314,8 +329,10 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
     )
     state = ConsentState.WITHDRAWN if content.by_person else ConsentState.REVOKED
     db.execute(update(releases).where(releases.c.id == release.id).values(state=state, state_at=now))
-    came = (message_rows.c.release_id == release.id) & message_rows.c.incoming.is_(True)
-    db.execute(update(message_rows).where(came, message_rows.c.locked_at.is_(None)).values(locked_at=now))
+    pending.flush(db)
+    here_too = erasure.covered(release.id)
+    db.execute(update(message_rows).where(here_too, message_rows.c.locked_at.is_(None)).values(locked_at=now))
+    outbox.withhold_unsent(db, here, now, release.id)
     if db.execute(select(withdrawals.c.id).where(withdrawals.c.id == content.id)).first() is None:
         db.execute(
             insert(withdrawals),

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.casework import cases, records
 from node.exchange import outbox
@@ -32,9 +32,10 @@ from protocol.messages import Claim, ConsentWithdraw
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
 _PERMITTED = select(releases.c.id).where(
     releases.c.id.in_(bindparam("ids", expanding=True)),
-    releases.c.ours.is_(True),
-    releases.c.state.in_(_PERMITTING),
-    releases.c.valid_until > bindparam("now"),
+    or_(
+        releases.c.state.in_(_PERMITTING) & (releases.c.valid_until > bindparam("now")),
+        releases.c.ours.is_(False) & releases.c.state.in_((*_PERMITTING, ConsentState.EXPIRED)),
+    ),
 )
 
 
@@ -197,7 +198,10 @@ def check(row: Any, *, recipient: str, purpose: Purpose, sections: Collection[Se
 
 
 def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> set[str]:
-    """Those of our releases under which data may be sent now: asked again at every attempt."""
+    """Those under which data may be sent now: asked again at every attempt.
+
+    Ours must be valid today. Under another agency's we answer it until it was withdrawn.
+    """
     return set(db.execute(_PERMITTED, {"ids": list(release_ids), "now": now}).scalars())
 
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from node.casework import records
 from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
-from node.storage.tables import bodies, erasures, messages, releases, threads, withdrawals
+from node.storage.tables import bodies, erasures, messages, referrals, releases, threads, withdrawals
 from protocol import consent, record
 from protocol.codes import Role, Section
 from protocol.encoding import encode, seconds
@@ -144,11 +144,19 @@ def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:
     return row, str(desk_id)
 
 
+def covered(release_id: str) -> Any:
+    """The messages that a withdrawal of another agency's release concerns: what came under it, and what was said in
+    the referrals that came under it, by either side.
+    """
+    under = select(referrals.c.id).where(referrals.c.release_id == release_id)
+    return or_(messages.c.release_id == release_id, messages.c.referral_id.in_(under))
+
+
 def _held(release_id: str) -> Any:
     return (
         select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed)
         .join(bodies, bodies.c.content_hash == messages.c.content_hash)
-        .where(messages.c.release_id == release_id, messages.c.incoming.is_(True))
+        .where(covered(release_id))
     )
 
 

@@ -47,7 +47,7 @@ class Mail:
         incoming.apply(db, here, now, content, body, pending)
 
     def permitted(self, db: Connection, here: Here, now: datetime, releases: Collection[str]) -> set[str]:
-        """Our releases that permit sending now."""
+        """The releases that permit sending now."""
         return consents.permitted(db, now, releases)
 
     def ended(self, db: Connection, here: Here, now: datetime, messages: Sequence[Ended]) -> None:

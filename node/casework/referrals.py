@@ -286,6 +286,7 @@ def _tell(
         sections=sections,
         readers=_readers(db, here, now, row, sections) if sections else None,
         priority=Priority(row.priority),
+        under=row.release_id if sections else None,
         **fields,
     )
 
@@ -354,8 +355,11 @@ def note(
     row = load(db, actor, referral_id)
     if not 1 <= len(text.strip()) <= TEXT_MAX:
         raise LocalError("text", f"A note has 1 to {TEXT_MAX} characters.")
-    if _is_locked(db, row):
-        raise LocalError("consent-withdrawn", "The consent was withdrawn: nothing more about her may be sent.")
+    if row.release_id not in consents.permitted(db, now, [row.release_id]):
+        raise LocalError(
+            "consent-ended",
+            "The consent was withdrawn or has ended: nothing more about her may be sent. Ask her.",
+        )
     sections = {Section.NARRATIVE: encode({"text": text})}
     message = outbox.compose(
         db,
@@ -366,6 +370,7 @@ def note(
         sections=sections,
         readers=_readers(db, here, now, row, sections),
         priority=Priority(row.priority),
+        under=row.release_id,
         referral=referral_id,
         question=question,
         answers=answers,

@@ -15,7 +15,7 @@ from node.office import audit
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import Here
-from node.storage.tables import agencies, bodies, followups, messages, releases, threads
+from node.storage.tables import Arrival, agencies, bodies, followups, messages, releases, threads
 from node.storage.tables import referrals as rows
 from protocol import record, referral
 from protocol.codes import MessageType, Section
@@ -85,7 +85,7 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     found = db.execute(
         select(messages, bodies.c.body_sealed)
         .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
-        .where(messages.c.thread_id == row.thread_id)
+        .where(messages.c.thread_id == row.thread_id, messages.c.state.not_in((Arrival.WAITING, Arrival.QUARANTINED)))
         .order_by(messages.c.at, messages.c.agency, messages.c.seq)
         .limit(HISTORY_MAX)
     ).all()

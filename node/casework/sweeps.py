@@ -10,19 +10,22 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
-from node.casework import referrals
-from node.exchange import outbox
+from node.casework import mail, referrals
+from node.exchange import inbox, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
 from node.storage.tables import Side, cases, release_events, releases, threads, withdrawals
 from node.storage.tables import referrals as rows
 from protocol import referral
 from protocol.codes import ConsentState, Role, Status
+from protocol.encoding import EXPIRY_GRACE_DAYS, MESSAGE_LIFE_DAYS
 from protocol.messages import ThreadResync
 from protocol.referral import Attention
 
 #: A gap in a chain is asked about after this long; before, the missing message is probably still under way.
 GAP_AFTER = timedelta(hours=24)
+#: No message is accepted later than this after it was written; one that is missing for so long does not exist.
+GAP_FINAL = timedelta(days=MESSAGE_LIFE_DAYS + EXPIRY_GRACE_DAYS)
 _TASKS = {Attention.UNDELIVERED: "undelivered", Attention.OVERDUE: "overdue"}
 
 
@@ -88,14 +91,22 @@ def miss_erasures(db: Connection, here: Here, now: datetime, limit: int = 200) -
 
 
 def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
-    """Chains with a gap for more than a day: the sender is asked for what is missing. Returns how many."""
-    query = select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)
-    gaps = db.execute(query).all()
+    """Chains with a gap for more than a day: the sender is asked for what is missing. Returns how many.
+
+    What is still missing when it would be refused as too old can never come: then what waits behind it is applied, and
+    people are told.
+    """
+    gaps = db.execute(select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)).all()
     for row in gaps:
-        if row.in_epoch is None:
-            continue
-        outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=row.in_epoch, missing_from=row.in_seq + 1)
-        db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=now))
+        first = inbox.first_waiting(db, row)
+        if first is None:
+            db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=None))
+        elif first.at <= now - GAP_FINAL:
+            inbox.skip_gap(db, here, mail.Mail(), now, row.id)
+        else:
+            missing = row.in_seq + 1 if first.epoch == row.in_epoch else 1
+            outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=first.epoch, missing_from=missing)
+            db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=now))
     return len(gaps)
 
 

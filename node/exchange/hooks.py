@@ -43,7 +43,7 @@ class Hooks(Protocol):
         """Carry out a message. Raises RemoteError before its first write, or changes what the message asks for."""
 
     def permitted(self, db: Connection, here: Here, now: datetime, releases: Collection[str]) -> set[str]:
-        """Those of our releases under which data may be sent now."""
+        """Those of the releases under which data may be sent now."""
 
     def ended(self, db: Connection, here: Here, now: datetime, messages: Sequence[Ended]) -> None:
         """These messages of ours have ended; what is not `delivered` becomes a person's task."""

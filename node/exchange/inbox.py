@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import BindParameter, Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from node import faults
 from node.errors import StorageError
@@ -293,7 +293,8 @@ def _remember(batch: _Batch, message: Opened, state: Arrival, status: ReceiptSta
             "content": message.content_raw,
         },
     )
-    if message.body:
+    # What a rule refuses is not kept; what our own code could not process is, for whoever mends it.
+    if message.body and (state is not Arrival.QUARANTINED or code == number_of("internal")):
         batch.pending.add(bodies, {"content_hash": message.content_hash, "body_sealed": message.body})
     batch.pending.audit.append((f"receive.{kind}", content.id, str(status), content.sender))
     entry = ReceiptEntry(
@@ -445,6 +446,7 @@ def _fill(batch: _Batch, thread: dict[str, Any]) -> None:
                 # It was acknowledged as stored; that it cannot be applied is now a task for people here.
                 state = Arrival.QUARANTINED
                 batch.hooks.alarm(batch.db, batch.here, batch.now, refusal.code, content.id, content.sender)
+                batch.db.execute(delete(bodies).where(bodies.c.content_hash == row.content_hash))
             where = (messages.c.agency == row.agency) & (messages.c.id == row.id)
             batch.db.execute(update(messages).where(where).values(state=state))
         batch.pending.flush(batch.db)
@@ -457,6 +459,42 @@ def _fill(batch: _Batch, thread: dict[str, Any]) -> None:
     )
     if batch.db.execute(ahead.limit(1)).first() is not None:
         thread.update(gap_since=batch.now, moved=True)
+
+
+def first_waiting(db: Connection, thread: Any) -> Any:
+    """The first message that waits in this chain (a row of `threads`), of the present epoch if there is one."""
+    return db.execute(
+        select(messages.c.epoch, messages.c.seq, messages.c.at, messages.c.content)
+        .where(
+            messages.c.thread_id == thread.id,
+            messages.c.agency == thread.peer,
+            messages.c.state == Arrival.WAITING,
+        )
+        .order_by(messages.c.epoch != (thread.in_epoch or ""), messages.c.seq)
+        .limit(1)
+    ).first()
+
+
+def skip_gap(db: Connection, here: Here, hooks: Hooks, now: datetime, thread_id: str) -> bool:
+    """What is missing in this chain can no longer come: whoever sent it was told that it expired. The rest goes on.
+
+    People here are told that something is missing. Returns whether something waited behind the gap.
+    """
+    batch = _Batch(db, here, hooks, now)
+    row = db.execute(select(threads).where(threads.c.id == thread_id)).one()
+    thread = {**row._mapping, "moved": True, "gap_since": None}
+    batch.threads[thread_id] = thread
+    first = first_waiting(db, row)
+    if first is not None:
+        content = parse(first.content)
+        previous = content.prev if isinstance(content, Threaded) else None
+        thread.update(in_epoch=first.epoch, in_seq=first.seq - 1, in_hash=previous)
+        hooks.alarm(db, here, now, "gap", thread_id, thread["peer"])
+        _fill(batch, thread)
+        batch.pending.flush(db)
+    _store_chains(batch)
+    hooks.finish(db, here, now, batch.pending)
+    return first is not None
 
 
 def _apply(batch: _Batch, content: Threaded, message: Opened) -> None:

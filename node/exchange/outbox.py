@@ -84,6 +84,8 @@ class NewThread:
     backstop: str | None = None
 
 
+#: Messages that are nothing but their data: without it there is no point in sending them.
+_DATA: Final = frozenset({MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE, MessageType.REFERRAL_NOTE})
 _THREAD = select(threads).where(threads.c.id == bindparam("thread"))
 _MOVE = (
     update(threads)
@@ -107,12 +109,14 @@ def compose(
     message_id: str | None = None,
     priority: Priority = Priority.NORMAL,
     lane: Lane = Lane.NORMAL,
+    under: str | None = None,
     **fields: Any,
 ) -> M:
     """Queue a message in a thread and return its header.
 
     Fills in what chains it to the one before, seals `sections` (canonical JSON each) for `readers`, and stores both
     in this transaction. `readers` holds the other desk's key and our own, so that our people can read what they sent.
+    `under` is the release that ends this message's record with it, where no `claim` names one.
     Raises LocalError `thread-full`, `section-too-large`, `message-too-large`.
     """
     if isinstance(thread, NewThread):
@@ -171,7 +175,7 @@ def compose(
         )
     else:
         db.execute(_MOVE, {"thread": thread_id, "epoch": here.epoch, "seq": seq, "hash": content_hash})
-    _store(db, here, now, content, raw, content_hash, body, lane)
+    _store(db, here, now, content, raw, content_hash, body, lane, under)
     return content
 
 
@@ -193,7 +197,15 @@ def compose_plain(db: Connection, here: Here, now: datetime, peer: str, message_
 
 
 def _store(
-    db: Connection, here: Here, now: datetime, content: Header, raw: bytes, content_hash: str, body: bytes, lane: Lane
+    db: Connection,
+    here: Here,
+    now: datetime,
+    content: Header,
+    raw: bytes,
+    content_hash: str,
+    body: bytes,
+    lane: Lane,
+    under: str | None = None,
 ) -> None:
     kind = MessageType(str(content.__struct_config__.tag))
     claim: Claim | None = getattr(content, "consent", None)
@@ -208,7 +220,7 @@ def _store(
             "type": kind,
             "thread_id": getattr(content, "thread", None),
             "referral_id": content.id if kind is MessageType.REFERRAL_REQUEST else getattr(content, "referral", None),
-            "release_id": getattr(content, "release", None) if claim is None else claim.release,
+            "release_id": getattr(content, "release", under) if claim is None else claim.release,
             "epoch": getattr(content, "epoch", None),
             "seq": getattr(content, "seq", None),
             "at": now,
@@ -314,8 +326,9 @@ def claim(
 def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[tuple[Any, bytes]]:
     """Each row with the record to send. Without consent the record stays here; the header goes alone if it must.
 
-    A message that was never tried and is the last of its chain ends here, as if it had not been written. One that may
-    have arrived already, or that others follow, goes without its record: the chain stays whole and no data leaves.
+    A message that is nothing but data, was never tried and is the last of its chain ends here, as if it had not been
+    written. One that may have arrived already, that others follow, or that says what was decided, goes without its
+    record: the chain stays whole, both ends agree, and no data leaves.
     """
     carrying = {row.release_id for row in rows if row.release_id is not None and row.body_sealed is not None}
     permitted = hooks.permitted(db, here, now, carrying) if carrying else set()
@@ -323,10 +336,11 @@ def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Seq
     for row in rows:
         body = row.body_sealed or b""
         if body and row.release_id is not None and row.release_id not in permitted:
-            ended.append(_ended(row, "consent-withdrawn", now))
-            if row.attempts == 0 and _take_back(db, here, row.id):
-                continue
             body = b""
+            if row.type in _DATA:
+                ended.append(_ended(row, "consent-withdrawn", now))
+                if row.attempts == 0 and _take_back(db, here, row.id):
+                    continue
         kept.append((row, body))
     if ended:
         hooks.ended(db, here, now, ended)
@@ -341,7 +355,8 @@ def withhold_unsent(db: Connection, here: Here, now: datetime, release_id: str) 
         .where(messages.c.agency == here.agency, messages.c.release_id == release_id)
         .order_by(outbox.c.number.desc())
     ).all()
-    return [_ended(row, "consent-withdrawn", now) for row in rows if row.attempts == 0 and _take_back(db, here, row.id)]
+    unsent = [row for row in rows if row.attempts == 0 and row.type in _DATA]
+    return [_ended(row, "consent-withdrawn", now) for row in unsent if _take_back(db, here, row.id)]
 
 
 def _take_back(db: Connection, here: Here, message_id: str) -> bool:

@@ -6,30 +6,33 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, or_, select
 
 from node.storage.database import after_commit
 from node.storage.here import Here
 from node.storage.tables import Lane, lane_number, messages, outbox
 from protocol.encoding import MESSAGE_LIFE_DAYS, THREAD_MAX_MESSAGES
+from protocol.messages import NEVER_EXPIRE
+
+_WHAT = select(messages.c.id, messages.c.peer, messages.c.type, messages.c.created_at)
 
 
 def thread(db: Connection, here: Here, now: datetime, thread_id: str, epoch: str, first: int) -> int:
     """Queue again our messages of this chain from position `first` on. Returns how many."""
-    query = select(messages.c.id, messages.c.peer).where(
+    query = _WHAT.where(
         messages.c.thread_id == thread_id,
         messages.c.agency == here.agency,
         messages.c.epoch == epoch,
         messages.c.seq >= first,
+        # What has expired would be refused; what protects a person does not expire.
+        or_(messages.c.created_at > now - timedelta(days=MESSAGE_LIFE_DAYS), messages.c.type.in_(NEVER_EXPIRE)),
     )
     return _queue(db, here, now, query.order_by(messages.c.seq).limit(THREAD_MAX_MESSAGES))
 
 
 def since(db: Connection, here: Here, now: datetime, peer: str, moment: datetime) -> int:
     """Queue again what this peer has acknowledged since `moment`. Returns how many."""
-    query = select(messages.c.id, messages.c.peer).where(
-        messages.c.agency == here.agency, messages.c.peer == peer, messages.c.receipt_at >= moment
-    )
+    query = _WHAT.where(messages.c.agency == here.agency, messages.c.peer == peer, messages.c.receipt_at >= moment)
     return _queue(db, here, now, query.order_by(messages.c.at))
 
 
@@ -41,7 +44,6 @@ def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
     again = [row for row in rows if row.id not in waiting]
     if not again:
         return 0
-    expires = now + timedelta(days=MESSAGE_LIFE_DAYS)
     db.execute(
         insert(outbox),
         [
@@ -50,7 +52,7 @@ def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
                 "peer": row.peer,
                 "lane": lane_number(Lane.BULK),
                 "queued_at": now,
-                "expires_at": expires,
+                "expires_at": None if row.type in NEVER_EXPIRE else row.created_at + timedelta(days=MESSAGE_LIFE_DAYS),
                 "attempts": 1,
             }
             for row in again

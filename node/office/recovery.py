@@ -85,6 +85,10 @@ def _read(sheet: str) -> bytes:
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
     # The last letter has two bits to spare: without this, four letters would be taken for the right one.
     is_canonical = base64.b32encode(raw).decode().rstrip("=") == text
-    if not is_canonical or len(body) != 1 + _PAIR_BYTES + crypto.SEED_BYTES or crypto.sha256(body)[:_CHECK_BYTES] != check:
+    if (
+        not is_canonical
+        or len(body) != 1 + _PAIR_BYTES + crypto.SEED_BYTES
+        or crypto.sha256(body)[:_CHECK_BYTES] != check
+    ):
         raise LocalError("sheet", "This sheet was not typed correctly. Compare it group by group.")
     return body

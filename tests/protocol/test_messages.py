@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,13 +144,33 @@ def _hello() -> messages.Hello:
     )
 
 
-@given(created=st.integers(0, 2**40), life=st.integers(-5, 200 * 86_400), now=st.integers(0, 2**40))
-def test_times_outside_the_horizon_are_refused(created: int, life: int, now: int) -> None:
+@given(
+    message=any_message(),
+    created=st.integers(0, 2**40),
+    life=st.integers(-5, 200 * 86_400),
+    now=st.integers(0, 2**40),
+    age=st.none() | st.integers(-3 * 86_400, 200 * 86_400),
+)
+@settings(max_examples=300)
+def test_times_outside_the_horizon_are_refused_but_for_what_protects_a_person(
+    message: Any, created: int, life: int, now: int, age: int | None
+) -> None:
     day = 86_400
+    if age is not None:
+        now = max(0, created + age)
     expires = max(0, created + life)
-    acceptable = now - 120 * day <= created <= now + day and created < expires and now <= expires + 7 * day
+    message = msgspec.structs.replace(message, created=created, expires=expires)
+    is_protective = str(messages.type_of(message)) in (
+        "consent.withdraw",
+        "consent.locked",
+        "consent.erased",
+        "referral.cancel",
+        "referral.void",
+    )
+    is_old = created < now - 120 * day or expires + 7 * day < now
+    acceptable = created <= now + day and created < expires and (is_protective or not is_old)
     try:
-        messages.check_times(created, expires, now, grace_seconds=7 * day, ahead_seconds=day)
+        messages.check_times(message, now)
     except RemoteError as refusal:
         assert not acceptable and refusal.code in ("expired", "clock")
     else:
