@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import erasure, followups, referrals
+from node.casework import consents, erasure, followups, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -332,7 +332,7 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
     pending.flush(db)
     here_too = erasure.covered(release.id)
     db.execute(update(message_rows).where(here_too, message_rows.c.locked_at.is_(None)).values(locked_at=now))
-    outbox.withhold_unsent(db, here, now, release.id)
+    consents.stop_queued(db, here, now, release.id)
     if db.execute(select(withdrawals.c.id).where(withdrawals.c.id == content.id)).first() is None:
         db.execute(
             insert(withdrawals),
@@ -394,7 +394,8 @@ def _plan(db: Connection, here: Here, now: datetime, content: messages.FollowupP
     row = _find(db, content, Side.SOURCE)
     if list(content.dates) != sorted(set(content.dates)):
         raise RemoteError("unknown-plan", "The dates of the plan are not in order.")
-    followups.watch(db, here, now, content, row)
+    if Status(row.status) not in FINAL:  # it may have ended here while the plan was under way
+        followups.watch(db, here, now, content, row)
 
 
 def _report(db: Connection, here: Here, now: datetime, content: messages.FollowupReport, pending: Pending) -> None:

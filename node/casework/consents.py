@@ -20,7 +20,7 @@ from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage import tables
-from node.storage.here import Here
+from node.storage.here import NODE, Here
 from node.storage.tables import messages, referrals, release_events, releases, threads, withdrawals
 from protocol import consent, crypto
 from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Role, Section
@@ -251,7 +251,7 @@ def withdraw(
     _append(db, release_id, state, now, actor.staff_id)
     if do_not_contact:
         db.execute(update(tables.cases).where(tables.cases.c.id == row.case_id).values(do_not_contact=True))
-    outbox.withhold_unsent(db, here, now, release_id)
+    stop_queued(db, here, now, release_id)
     asked = Withdrawal(
         at=seconds(now),
         by_person=by_person,
@@ -263,6 +263,14 @@ def withdraw(
     _stop_referrals(db, here, now, release_id)
     audit.record(db, now, actor.staff_id, "consent.withdraw", release_id, peer=row.agency)
     return sent
+
+
+def stop_queued(db: Connection, here: Here, now: datetime, release_id: str) -> None:
+    """What is queued under a release that has ended does not leave; whoever wrote it is told."""
+    for ended in outbox.withhold_unsent(db, here, now, release_id):
+        desk = db.execute(select(threads.c.desk_id).where(threads.c.id == ended.thread_id)).scalar()
+        tasks.open_task(db, now, f"message-{ended.code}", ended.message_id, desk_id=desk)
+        audit.record(db, now, NODE, f"message.{ended.code}", ended.message_id)
 
 
 def _holding_threads(db: Connection, here: Here, release_id: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from node.casework import records
 from node.exchange import outbox
@@ -20,6 +20,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
 from node.storage.tables import bodies, erasures, messages, referrals, releases, threads, withdrawals
+from node.storage.tables import outbox as outbox_rows
 from protocol import consent, record
 from protocol.codes import Role, Section
 from protocol.encoding import encode, seconds
@@ -162,11 +163,14 @@ def _held(release_id: str) -> Any:
 
 def erase_body(db: Connection, now: datetime, message: Any, sections: list[Section]) -> None:
     """These sections of one message are overwritten, and listed in the ledger."""
-    db.execute(
-        update(bodies)
-        .where(bodies.c.content_hash == message.content_hash)
-        .values(body_sealed=record.erase(message.body_sealed, sections))
-    )
+    this = bodies.c.content_hash == message.content_hash
+    left = record.erase(message.body_sealed, sections)
+    is_queued = db.execute(select(outbox_rows.c.number).where(outbox_rows.c.message_id == message.id)).first()
+    if not record.parse(left).sections or is_queued is not None:
+        # What has not arrived yet goes without its record: a recipient takes all that the header promises, or nothing.
+        db.execute(delete(bodies).where(this))
+    else:
+        db.execute(update(bodies).where(this).values(body_sealed=left))
     list_erasure(db, message.agency, message.id, sections, now)
 
 

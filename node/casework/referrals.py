@@ -197,6 +197,9 @@ def act(
         raise LocalError("text-too-long", f"The text has more than {TEXT_MAX} characters. Shorten it.")
     if action is Action.ACCEPT:
         _require_release(db, row, now)
+    if action is Action.VOID:
+        # Before it is told why: the reason stays readable.
+        erasure.erase_referral(db, now, referral_id)
     _tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by)
     _keep_reason(db, here, actor, now, row, reason)
     values = {
@@ -211,8 +214,6 @@ def act(
     store(db, row, values, now)
     if action is Action.ACCEPT:
         followups.plan_after_accept(db, here, actor, now, row, values["staff_id"], risk)
-    if action is Action.VOID:
-        erasure.erase_referral(db, now, referral_id)
     if state.status in FINAL:
         followups.end_with_referral(db, now, referral_id)
     tasks.close_task(db, now, "cancel-asked", referral_id, actor.staff_id)
@@ -331,11 +332,11 @@ def cancel_by_withdrawal(db: Connection, here: Here, now: datetime, referral_id:
     ).scalar()
     if sent is None:
         store(db, row, {"status": Status.CANCELLED, "ended_at": now, "version": row.version + 1}, now)
+        followups.end_with_referral(db, now, referral_id)
     elif referral.whose_turn(state_of(row)) is not None:
         state = referral.apply(state_of(row), Party.SOURCE, Action.CANCEL)
         outbox.compose(db, here, now, row.thread_id, ReferralCancel, referral=referral_id, by_withdrawal=True)
         store(db, row, {**state_values(state), "version": row.version + 1}, now)
-    followups.end_with_referral(db, now, referral_id)
     audit.record(db, now, NODE, "referral.cancel", referral_id, peer=row.peer)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, insert, select, update
 
 from node.casework import mail, referrals
-from node.exchange import inbox, outbox
+from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
 from node.storage.tables import Side, cases, release_events, releases, threads, withdrawals
@@ -98,11 +98,11 @@ def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) ->
     """
     gaps = db.execute(select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)).all()
     for row in gaps:
-        first = inbox.first_waiting(db, row)
+        first = chains.first_waiting(db, row)
         if first is None:
             db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=None))
         elif first.at <= now - GAP_FINAL:
-            inbox.skip_gap(db, here, mail.Mail(), now, row.id)
+            chains.skip_gap(db, here, mail.Mail(), now, row.id)
         else:
             missing = row.in_seq + 1 if first.epoch == row.in_epoch else 1
             outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=first.epoch, missing_from=missing)

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, select
 from node import faults, metrics
 from node.clock import Clock
 from node.errors import NodeError
-from node.exchange import outbox, peers
+from node.exchange import inbox, outbox, peers
+from node.exchange.batch import Received
 from node.exchange.client import ENVELOPES_PATH, Client, TransportError, fetch_bundle, post_confirmation
 from node.exchange.hooks import Hooks
 from node.storage.database import Database
@@ -166,6 +167,16 @@ class Worker:
             await self.refresh(dispatch.peer)
             return False
         return True
+
+    async def answer(self, received: Received) -> bytes:
+        """The receipts for a request that was committed, sealed to the newest key of each sender.
+
+        An agency that we have not written to for weeks has new keys by now: its bundle is fetched first.
+        """
+        for sender in received.entries:
+            if self._here.directory.members[sender].peer.sealing_key(seconds(self._clock.now())) is None:
+                await self.refresh(sender)
+        return framing.frame(inbox.answer(self._here, self._clock.now(), received))
 
     # -- bundles -----------------------------------------------------------------------------------------------------
 

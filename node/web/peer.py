@@ -25,7 +25,7 @@ from node.storage.here import Here
 from node.storage.settings import get_setting
 from node.web.limits import Buckets
 from protocol import framing, invite
-from protocol.encoding import REQUEST_MAX_BYTES, seconds
+from protocol.encoding import REQUEST_MAX_BYTES
 from protocol.errors import ProtocolError, RemoteError
 
 log = structlog.get_logger(__name__)
@@ -88,11 +88,7 @@ class PeerEndpoints:
         metrics.duplicates.inc(received.duplicates)
         for code, count in received.refused.items():
             metrics.refused.labels(metrics.label(code)).inc(count)
-        for sender in received.entries:
-            # An agency that we have not written to for weeks has new keys; the receipt is sealed to the newest.
-            if self._here.directory.members[sender].peer.sealing_key(seconds(now)) is None:
-                await self._worker.refresh(sender)
-        answer = framing.frame(inbox.answer(self._here, self._clock.now(), received))
+        answer = await self._worker.answer(received)
         faults.point("before-answer")
         metrics.request_seconds.observe(time.perf_counter() - begun)
         return web.Response(body=answer, content_type="application/octet-stream")

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains: all that one agency sends in a thread, in its order (Specification, 8.5).
+
+What comes too early waits, what is missing is asked for, a fork shows a node that was restored. A message that was
+refused, or that our own code could not process, keeps its place: what follows it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import BindParameter, Connection, bindparam, delete, or_, select, update
+
+from node.errors import StorageError
+from node.exchange.batch import Batch
+from node.exchange.hooks import Hooks
+from node.storage.here import Here
+from node.storage.rows import Pending
+from node.storage.tables import Arrival, bodies, messages, threads
+from protocol.envelope import Opened
+from protocol.errors import RemoteError
+from protocol.messages import (
+    ConsentWithdraw,
+    ReferralCancel,
+    ReferralRequest,
+    ReferralVoid,
+    Threaded,
+    parse,
+)
+
+log = structlog.get_logger(__name__)
+
+#: These protect a person and do not wait for what should have come before them.
+_AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel)
+_IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
+_THREADS = select(threads).where(threads.c.id.in_(_IDS))
+#: Of threads that do not exist: what came before the first message, and first messages that were refused.
+_EARLY = select(messages.c.thread_id, messages.c.state).where(
+    messages.c.thread_id.in_(_IDS),
+    or_(messages.c.state == Arrival.WAITING, (messages.c.state == Arrival.QUARANTINED) & (messages.c.seq == 1)),
+)
+
+
+def load_threads(batch: Batch, opened: Sequence[Opened]) -> None:
+    ids = {m.content.thread for m in opened if isinstance(m.content, Threaded)}
+    if ids:
+        for found in batch.db.execute(_THREADS, {"ids": list(ids)}).mappings():
+            batch.threads[found["id"]] = {**found, "moved": False}
+        new = ids - batch.threads.keys()
+        if new:
+            for row in batch.db.execute(_EARLY, {"ids": list(new)}):
+                (batch.waited_for if row.state == Arrival.WAITING else batch.refused).add(row.thread_id)
+
+
+def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
+    """Put a message into its chain (Specification, 8.5): apply it now, or keep it until what comes before is here."""
+    thread = batch.threads.get(content.thread)
+    if thread is None:
+        if content.seq != 1 and content.thread not in batch.refused:
+            # Two requests under way at once may overtake each other.
+            batch.waited_for.add(content.thread)
+            return Arrival.WAITING
+        if not isinstance(content, ReferralRequest):
+            raise RemoteError("unknown-thread", "This thread is not known here. It begins with a referral.")
+        try:
+            thread = _begin(batch, content, message)
+        except RemoteError:
+            batch.refused.add(content.thread)
+            _refuse_waiting(batch, content)
+            raise
+        if content.thread in batch.waited_for:
+            _fill(batch, thread)
+        return Arrival.APPLIED
+    if thread["peer"] != content.sender:
+        raise RemoteError("foreign-thread", "This thread is with another agency.")
+    if content.epoch != thread["in_epoch"]:
+        return _new_epoch(batch, thread, content, message)
+    if content.seq <= thread["in_seq"]:
+        batch.hooks.alarm(batch.db, batch.here, batch.now, "fork", content.thread, content.sender)
+        raise RemoteError("fork", "Another message has this place in the chain. Was the node restored?")
+    if content.seq > thread["in_seq"] + 1:
+        return _keep_waiting(batch, thread, content, message)
+    if content.prev != thread["in_hash"]:
+        batch.hooks.alarm(batch.db, batch.here, batch.now, "fork", content.thread, content.sender)
+        raise RemoteError("fork", "The message does not follow the one before it. Was the node restored?")
+    return _apply_in_order(batch, thread, content, message)
+
+
+def _refuse_waiting(batch: Batch, first: ReferralRequest) -> None:
+    """What waited for a first message that is now refused has no thread: people here are told, as it was receipted."""
+    if first.thread not in batch.waited_for:
+        return
+    batch.pending.flush(batch.db)
+    waiting = (messages.c.thread_id == first.thread) & (messages.c.agency == first.sender)
+    for row in batch.db.execute(select(messages.c.id).where(waiting, messages.c.state == Arrival.WAITING)).all():
+        this = (messages.c.agency == first.sender) & (messages.c.id == row.id)
+        batch.db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))
+        batch.hooks.alarm(batch.db, batch.here, batch.now, "unknown-thread", row.id, first.sender)
+
+
+def _begin(batch: Batch, content: ReferralRequest, message: Opened) -> dict[str, Any]:
+    """A thread begins with the referral that opens it. Raises RemoteError if that is refused: then there is none."""
+    batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)
+    row = {
+        "id": content.thread,
+        "peer": content.sender,
+        "opened_by_us": False,
+        "desk_id": content.desk,
+        "peer_desk": content.reply_desk,
+        "backstop": content.backstop,
+        "created_at": batch.now,
+        "out_epoch": batch.here.epoch,
+        "in_epoch": content.epoch,
+        "in_seq": content.seq,
+        "in_hash": message.content_hash,
+    }
+    batch.pending.add(threads, row)
+    thread = {**row, "gap_since": None, "moved": False}
+    batch.threads[content.thread] = thread
+    return thread
+
+
+def _apply_in_order(batch: Batch, thread: dict[str, Any], content: Threaded, message: Opened) -> Arrival:
+    had_gap = thread["gap_since"] is not None
+    _advance(thread, content, message.content_hash)
+    try:
+        _apply(batch, content, message)
+    except RemoteError:
+        # A refused message keeps its place in the chain: what follows it does follow it.
+        if had_gap:
+            _fill(batch, thread)
+        raise
+    if had_gap:
+        _fill(batch, thread)
+    return Arrival.APPLIED
+
+
+def _new_epoch(batch: Batch, thread: dict[str, Any], content: Threaded, message: Opened) -> Arrival:
+    """The sender was restored, or writes in this thread for the first time: its chain begins again at 1."""
+    if content.seq != 1 or content.prev is not None:
+        return _keep_waiting(batch, thread, content, message)
+    thread.update(in_epoch=content.epoch, in_seq=0, in_hash=None)
+    return _apply_in_order(batch, thread, content, message)
+
+
+def _advance(thread: dict[str, Any], content: Threaded, content_hash: str) -> None:
+    thread.update(in_epoch=content.epoch, in_seq=content.seq, in_hash=content_hash, gap_since=None, moved=True)
+
+
+def _keep_waiting(batch: Batch, thread: dict[str, Any], content: Threaded, message: Opened) -> Arrival:
+    if thread["gap_since"] is None:
+        thread.update(gap_since=batch.now, moved=True)
+    if isinstance(content, _AT_ONCE):
+        _apply(batch, content, message)
+        return Arrival.APPLIED
+    return Arrival.WAITING
+
+
+_NEXT = select(messages).where(
+    messages.c.thread_id == bindparam("thread"),
+    messages.c.agency == bindparam("sender"),
+    messages.c.epoch == bindparam("epoch"),
+    messages.c.seq == bindparam("place"),
+    # One that was refused before its turn keeps its place.
+    messages.c.state.in_([Arrival.WAITING, Arrival.APPLIED, Arrival.QUARANTINED]),
+)
+
+
+def _fill(batch: Batch, thread: dict[str, Any]) -> None:
+    """Apply what waited for the message that has just come, one after the other."""
+    batch.pending.flush(batch.db)
+    while True:
+        place = {
+            "thread": thread["id"],
+            "sender": thread["peer"],
+            "epoch": thread["in_epoch"],
+            "place": thread["in_seq"] + 1,
+        }
+        rows = [(row, parse(row.content)) for row in batch.db.execute(_NEXT, place).all()]
+        fits = [(r, c) for r, c in rows if isinstance(c, Threaded) and c.prev == thread["in_hash"]]
+        if not fits:
+            if any(row.state == Arrival.WAITING for row, _ in rows):
+                batch.hooks.alarm(batch.db, batch.here, batch.now, "fork", thread["id"], thread["peer"])
+            break
+        row, content = fits[0]
+        _advance(thread, content, row.content_hash)
+        if row.state == Arrival.WAITING:
+            _apply_waiting(batch, content, row)
+    ahead = select(messages.c.id).where(
+        messages.c.thread_id == thread["id"],
+        messages.c.agency == thread["peer"],
+        messages.c.epoch == thread["in_epoch"],
+        messages.c.seq > thread["in_seq"],
+        messages.c.state == Arrival.WAITING,
+    )
+    if batch.db.execute(ahead.limit(1)).first() is not None:
+        thread.update(gap_since=batch.now, moved=True)
+
+
+def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> None:
+    """Apply a message that was stored before its turn. It was acknowledged: whatever is wrong with it now is for people
+    here, and must not touch the message that has just come.
+    """
+    db, state, code = batch.db, Arrival.APPLIED, ""
+    body = db.execute(select(bodies.c.body_sealed).where(bodies.c.content_hash == row.content_hash)).scalar()
+    pending = Pending()
+    try:
+        with db.begin_nested():
+            batch.hooks.prepare(db, batch.here, batch.now, [content], pending)  # type: ignore[list-item]  # every message with a thread is one of them
+            batch.hooks.apply(db, batch.here, batch.now, content, body or b"", pending)  # type: ignore[arg-type]
+            pending.flush(db)
+    except RemoteError as refusal:
+        state, code = Arrival.QUARANTINED, refusal.code
+        db.execute(delete(bodies).where(bodies.c.content_hash == row.content_hash))
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001  a poison message must not stop the ones beside it
+        log.error("inbox_message_failed", kind=type(error).__name__)
+        state, code = Arrival.QUARANTINED, "internal"
+    else:
+        batch.pending.audit += pending.audit
+        batch.pending.audiences |= pending.audiences
+    where = (messages.c.agency == row.agency) & (messages.c.id == row.id)
+    db.execute(update(messages).where(where).values(state=state))
+    if code:
+        batch.hooks.alarm(db, batch.here, batch.now, code, content.id, content.sender)
+
+
+def first_waiting(db: Connection, thread: Any) -> Any:
+    """The first message that waits in this chain (a row of `threads`), of the present epoch if there is one."""
+    return db.execute(
+        select(messages.c.epoch, messages.c.seq, messages.c.at, messages.c.content)
+        .where(
+            messages.c.thread_id == thread.id,
+            messages.c.agency == thread.peer,
+            messages.c.state == Arrival.WAITING,
+        )
+        .order_by(messages.c.epoch != (thread.in_epoch or ""), messages.c.seq)
+        .limit(1)
+    ).first()
+
+
+def skip_gap(db: Connection, here: Here, hooks: Hooks, now: datetime, thread_id: str) -> bool:
+    """What is missing in this chain can no longer come: whoever sent it was told that it expired. The rest goes on.
+
+    People here are told that something is missing. Returns whether something waited behind the gap.
+    """
+    batch = Batch(db, here, hooks, now)
+    row = db.execute(select(threads).where(threads.c.id == thread_id)).one()
+    thread = {**row._mapping, "moved": True, "gap_since": None}
+    batch.threads[thread_id] = thread
+    first = first_waiting(db, row)
+    if first is not None:
+        content = parse(first.content)
+        previous = content.prev if isinstance(content, Threaded) else None
+        if (first.epoch, first.seq, previous) != (thread["in_epoch"], thread["in_seq"] + 1, thread["in_hash"]):
+            thread.update(in_epoch=first.epoch, in_seq=first.seq - 1, in_hash=previous)
+            hooks.alarm(db, here, now, "gap", thread_id, thread["peer"])
+        _fill(batch, thread)
+        batch.pending.flush(db)
+    store_chains(batch)
+    hooks.finish(db, here, now, batch.pending)
+    return first is not None
+
+
+def _apply(batch: Batch, content: Threaded, message: Opened) -> None:
+    if not isinstance(content, ReferralRequest):
+        batch.pending.flush(batch.db)
+    batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)  # type: ignore[arg-type]
+
+
+_MOVE = (
+    update(threads)
+    .where(threads.c.id == bindparam("thread"))
+    .values(in_epoch=bindparam("epoch"), in_seq=bindparam("seq"), in_hash=bindparam("hash"), gap_since=bindparam("gap"))
+)
+
+
+def store_chains(batch: Batch) -> None:
+    moved = [
+        {
+            "thread": t["id"],
+            "epoch": t["in_epoch"],
+            "seq": t["in_seq"],
+            "hash": t["in_hash"],
+            "gap": t["gap_since"],
+        }
+        for t in batch.threads.values()
+        if t["moved"]
+    ]
+    if moved:
+        batch.db.execute(_MOVE, moved)
+
+
+def keep_place(batch: Batch, message: Opened) -> None:
+    """A message that was set aside keeps its place in the chain: what follows it goes on."""
+    content = message.content
+    if not isinstance(content, Threaded):
+        return
+    load_threads(batch, [message])
+    thread = batch.threads.get(content.thread)
+    if thread is None or thread["peer"] != content.sender:
+        return
+    begins = content.epoch != thread["in_epoch"] and content.seq == 1 and content.prev is None
+    follows = content.epoch == thread["in_epoch"] and (content.seq, content.prev) == (
+        thread["in_seq"] + 1,
+        thread["in_hash"],
+    )
+    if begins or follows:
+        _advance(thread, content, message.content_hash)
+        _fill(batch, thread)

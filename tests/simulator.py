@@ -1,0 +1,935 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many nodes in one process, on one clock and one seed, over a network that loses, repeats, delays and reorders.
+
+`python -m tests.simulator --seeds 200 --first 0` runs seeds one after the other; a failing one is printed and replays:
+decisions, order and faults are the same, the bytes are not (the primitives are randomised). The nodes are real rooms
+on real databases; only the socket, the clock and the power are played. Between any two steps of commit, receipt and
+acknowledgement the power may go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, StaticPool, create_engine, event, select
+
+from node import faults, log
+from node.casework import cases, consents, erasure, followups, referrals, sweeps
+from node.casework.mail import Mail
+from node.exchange import inbox, outbox, peers
+from node.exchange.client import BUNDLE_PATH, TransportError
+from node.exchange.worker import Worker
+from node.office import audit, setup
+from node.office.bundle import make_bundle, own_bundle
+from node.storage import rows as row_groups
+from node.storage.database import _AFTER_COMMIT
+from node.storage.here import Here
+from node.storage.keystore import Keystore
+from node.storage.tables import (
+    agencies,
+    bodies,
+    erasures,
+    escalations,
+    messages,
+    releases,
+    tasks,
+    threads,
+    withdrawals,
+)
+from node.storage.tables import audit as audit_rows
+from node.storage.tables import followups as followup_rows
+from node.storage.tables import outbox as outbox_rows
+from node.storage.tables import referrals as referral_rows
+from protocol import envelope, framing, record
+from protocol.codes import BusinessStatus, FollowupOutcome, Priority, Purpose, Risk, Section, Status, StatusReason
+from protocol.directory import Directory
+from protocol.encoding import seconds
+from protocol.errors import LocalError, RemoteError
+from protocol.messages import Concerning, Threaded, type_of
+from protocol.referral import FINAL, Action, Party
+from tests.world import DETAILS, SECTIONS, START, Agency, _prepare, make_agency, meet
+
+AGENCIES: Final = 3
+ENDED: Final = ("ConsentWithdrawn", "ConsentRevoked", "ConsentInvalidated")
+WITHDRAWING: Final = frozenset({"consent.withdraw", "consent.locked", "consent.erased"})
+
+
+class Crash(BaseException):
+    """The power went."""
+
+
+class Violated(AssertionError):
+    """An invariant does not hold: the message says which."""
+
+
+# -- a template: agencies that have met, made once and copied for every seed ----------------------------------------
+
+
+@dataclass
+class Template:
+    """What all runs start from."""
+
+    folder: Path
+    agencies: list[Agency]
+    images: list[bytes]
+
+
+def make_template(folder: Path) -> Template:
+    made = [make_agency(folder, name) for name in ("Lantern", "Harbour", "Beacon")[:AGENCIES]]
+    for index, agency in enumerate(made):
+        agency.bundle(START, f"http://localhost:{index + 1}")
+    for index, one in enumerate(made):
+        for other in made[index + 1 :]:
+            meet(one, other)
+    images = []
+    for agency in made:
+        with agency.store.engine.connect() as db:
+            images.append(_raw(db).serialize())
+    return Template(folder, made, images)
+
+
+def _raw(db: Connection) -> sqlite3.Connection:
+    raw: Any = db.connection.dbapi_connection
+    found: sqlite3.Connection = raw
+    return found
+
+
+# -- a node -----------------------------------------------------------------------------------------------------------
+
+
+class SimDatabase:
+    """The node's database, on the caller's thread; the power may go before and after each commit."""
+
+    kind = "sqlite"
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One transaction, with what the real one does around it."""
+        node = self._node
+        if node.is_down:
+            raise Crash
+        callbacks: dict[object, Callable[[], None]] = {}
+        with node.world.acting(node), node.engine.begin() as db:
+            db.info[_AFTER_COMMIT] = callbacks
+            row_groups.forget_group(db)
+            if row_groups.is_deferring(fn):
+                row_groups.begin_group(db)
+            result = fn(db, *args, **kwargs)
+            row_groups.flush_group(db)
+            faults.point("before-commit")
+        with node.world.acting(node):
+            faults.point("after-commit")
+        for callback in callbacks.values():
+            callback()
+        return result
+
+    async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.run(fn, *args, **kwargs)
+
+    read = write
+
+
+class Node:
+    """One agency's node: its disk survives a crash, everything else is made anew."""
+
+    def __init__(self, world: World, index: int, template: Template, folder: Path) -> None:
+        self.world, self.index = world, index
+        like = template.agencies[index]
+        self.name, self.desk, self.actor = like.name, like.desk, like.actor
+        self.folder = folder / self.name
+        shutil.copytree(template.folder / self.name / "keys", self.folder)
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+        event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        with self.engine.connect() as db:
+            _raw(db).deserialize(template.images[index])
+        self.database = SimDatabase(self)
+        self.mail = world.make_mail()
+        self.skew = timedelta(seconds=world.rng.uniform(-600, 600))
+        self.is_down = False
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.index + 1}"
+
+    def now(self) -> datetime:
+        """This node's wall clock."""
+        return self.world.now + self.skew
+
+    def start(self) -> None:
+        """Begin from what is on the disk. The power may go while it does."""
+        self.is_down = False
+        keystore = Keystore.open(self.folder)
+        self.here: Here = self.database.run(setup.load_here, keystore, Directory())
+        self.here.directory = self.database.run(peers.load_directory, self.now(), None)
+        self.worker = Worker(
+            self.database,  # type: ignore[arg-type]  # the three things that the worker uses
+            self.here,
+            self.mail,
+            SimClient(self.world, self),
+            SimClock(self),
+            self.world.rng.random,
+        )
+        self.database.run(outbox.free_leases)
+
+    def crash(self) -> None:
+        """Memory is gone."""
+        self.is_down = True
+        self.world.counts["crash"] += 1
+
+    def do(self, fn: Callable[..., Any], **kwargs: Any) -> Any:
+        """A decision of the agency's person."""
+        return self.database.run(fn, self.here, self.actor, self.now(), **kwargs)
+
+    def take(self, raws: list[bytes]) -> bytes:
+        """What the peer endpoint does with a request."""
+        taking = inbox.take_in(self.database, self.here, self.mail, self.now(), raws)  # type: ignore[arg-type]
+        received = run_now(taking)
+        faults.point("after-receive")
+        answer: bytes = run_now(self.worker.answer(received))
+        faults.point("before-answer")
+        return answer
+
+    def rows(self, query: Any) -> list[Any]:
+        with self.engine.connect() as db:
+            return list(db.execute(query).all())
+
+
+def run_now(coroutine: Any) -> Any:
+    """Run a coroutine that never waits for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waited for something")
+
+
+class SimClock:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def now(self) -> datetime:
+        return self._node.now()
+
+    def monotonic(self) -> float:
+        return self._node.world.now.timestamp()
+
+
+class SimClient:
+    """The network as one node sees it."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._world, self._node = world, node
+
+    async def post(self, address: str, path: str, body: bytes, max_bytes: int = 0) -> bytes:
+        return self._world.carry(self._node, self._world.at(address), body)
+
+    async def get(self, address: str, path: str, max_bytes: int) -> bytes:
+        target = self._world.at(address)
+        if path != BUNDLE_PATH or target.is_down or self._world.is_cut(self._node, target):
+            raise TransportError("not-reached")
+        found: bytes = target.database.run(own_bundle)
+        return found
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class Odds:
+    """How bad the network and the power are in one run."""
+
+    lose: float = 0.0
+    lose_answer: float = 0.0
+    late: float = 0.0
+    twice: float = 0.0
+    garble: float = 0.0
+    discard: float = 0.0
+    crash: float = 0.0
+    cut: float = 0.0
+    poison: float = 0.0
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> Odds:
+        """From a quiet network to a terrible one."""
+        level = rng.choice([0.0, 0.05, 0.15, 0.3])
+        return cls(**{name: rng.random() * level for name in ("lose", "lose_answer", "late", "twice", "garble")}) | {
+            "discard": rng.random() * level / 3,
+            "crash": rng.random() * level / 4,
+            "cut": rng.random() * level / 2,
+            "poison": rng.random() * level / 8,
+        }
+
+    def __or__(self, changes: dict[str, float]) -> Odds:
+        return Odds(**{**self.__dict__, **changes})
+
+
+class PoisonedMail(Mail):
+    """Casework with a fault in it: some messages make it fail in a way that nobody foresaw."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def apply(self, db: Connection, here: Here, now: datetime, content: Any, body: bytes, pending: Any) -> None:
+        if self._world.is_poison(content.id):
+            raise ZeroDivisionError
+        super().apply(db, here, now, content, body, pending)
+
+
+# -- the world --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """All nodes of one run."""
+
+    seed: int
+    template: Template
+    folder: Path
+    mail: type[Mail] | None = None
+    now: datetime = START
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.odds = Odds.draw(self.rng)
+        self.stack: list[Node] = []
+        self.late: list[tuple[Node, bytes]] = []
+        self.cuts: set[frozenset[int]] = set()
+        self.poisoned: dict[str, bool] = {}
+        self.erase_from: dict[str, int] = {}
+        self.nodes = [Node(self, index, self.template, self.folder) for index in range(AGENCIES)]
+
+    def make_mail(self) -> Mail:
+        return self.mail() if self.mail is not None else PoisonedMail(self)
+
+    def at(self, address: str) -> Node:
+        return self.nodes[int(address.rpartition(":")[2]) - 1]
+
+    def is_cut(self, one: Node, other: Node) -> bool:
+        return frozenset({one.index, other.index}) in self.cuts
+
+    def is_poison(self, message: str) -> bool:
+        if message not in self.poisoned:
+            self.poisoned[message] = self.rng.random() < self.odds.poison
+            self.counts["poison"] += self.poisoned[message]
+        return self.poisoned[message]
+
+    # -- power
+
+    def acting(self, node: Node) -> _Acting:
+        return _Acting(self, node)
+
+    def point(self, name: str) -> None:
+        """A named point of the program: here the power may go."""
+        if self.stack and self.odds.crash and self.rng.random() < self.odds.crash:
+            node = self.stack[-1]
+            node.crash()
+            self.counts[f"crash at {name}"] += 1
+            raise Crash
+
+    # -- network
+
+    def carry(self, sender: Node, target: Node, body: bytes) -> bytes:
+        """One request from one node to another."""
+        if sender.is_down:
+            raise Crash
+        rng, odds = self.rng, self.odds
+        self.check_wire(sender, target, body)
+        self.counts["request"] += 1
+        if target.is_down or self.is_cut(sender, target) or rng.random() < odds.lose:
+            raise TransportError("not-reached")
+        if rng.random() < odds.discard:
+            return b""
+        if rng.random() < odds.garble:
+            damaged = bytearray(body)
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            body = bytes(damaged)
+            if rng.random() < 0.3:
+                body = body[: rng.randrange(len(body))]
+        if rng.random() < odds.late:
+            self.late.append((target, body))
+            raise TransportError("not-reached")
+        answer = self.deliver(target, body)
+        if rng.random() < odds.twice:
+            again = self.deliver(target, body)
+            answer = again if rng.random() < 0.5 else answer
+        if rng.random() < odds.lose_answer:
+            raise TransportError("not-reached")
+        if rng.random() < odds.garble and answer:
+            answer = answer[: rng.randrange(len(answer))]
+        return answer
+
+    def deliver(self, target: Node, body: bytes) -> bytes:
+        try:
+            raws = framing.unframe(body)
+        except RemoteError:
+            raise TransportError("http-400") from None
+        if target.is_down:
+            raise TransportError("not-reached")
+        if not raws:
+            raise TransportError("http-400")
+        try:
+            with self.acting(target):
+                return target.take(raws)
+        except Crash:
+            raise TransportError("not-reached") from None
+
+    def check_wire(self, sender: Node, target: Node, body: bytes) -> None:
+        """Whatever leaves a node with data in it leaves under a consent that is valid at that moment."""
+        for raw in framing.unframe(body):
+            try:
+                opened = envelope.open(
+                    raw,
+                    agency=target.here.agency,
+                    keys=target.here.keystore.kem_keys,
+                    directory=target.here.directory,
+                    now=seconds(target.now()),
+                )
+            except RemoteError:
+                continue
+            content = opened.content
+            if not opened.body or not isinstance(content, Threaded) or type_of(content) in WITHDRAWING:
+                continue
+            with sender.engine.connect() as db:
+                if content.consent is not None:
+                    row = db.execute(select(releases).where(releases.c.id == content.consent.release)).one()
+                    is_valid = row.state not in ENDED and row.valid_until > sender.now()
+                elif isinstance(content, Concerning):
+                    of = referral_rows.c.release_id == releases.c.id
+                    query = select(releases.c.state).join(referral_rows, of)
+                    state = db.execute(query.where(referral_rows.c.id == content.referral)).scalar()
+                    is_valid = state not in ENDED
+                else:
+                    is_valid = True
+            need(is_valid, "no data without consent", message=content.id)
+
+    # -- what people and time do
+
+    def step(self) -> None:
+        """Something happens somewhere, and time passes."""
+        rng = self.rng
+        self.now += timedelta(seconds=rng.choice([1, 60, 600, 3600, 6 * 3600]) * (0.5 + rng.random()))
+        if rng.random() < 0.03:
+            self.now += timedelta(days=rng.choice([1, 3, 10]))
+        for node in self.nodes:
+            if node.is_down and rng.random() < 0.7:
+                self.guarded(node.start)
+                self.counts["restart"] += 1
+        if rng.random() < self.odds.cut:
+            self.cuts.add(frozenset(rng.sample(range(AGENCIES), 2)))
+        elif self.cuts and rng.random() < 0.3:
+            self.cuts.pop()
+        node = rng.choice(self.nodes)
+        if not node.is_down:
+            self.guarded(lambda: rng.choice(DECISIONS)(self, node))
+        for node in self.nodes:
+            if not node.is_down:
+                self.guarded(lambda node=node: self.rest(node))
+        if self.late and rng.random() < 0.5:
+            target, body = self.late.pop(rng.randrange(len(self.late)))
+            if not target.is_down:
+                self.guarded(lambda: self.deliver(target, body))
+
+    def guarded(self, act: Callable[[], Any]) -> Any:
+        """A refusal is an answer; a crash ends the node's memory."""
+        try:
+            return act()
+        except (LocalError, TransportError) as error:
+            self.counts[f"refused {error.code}"] += 1
+        except Crash:
+            pass
+        return None
+
+    def rest(self, node: Node) -> None:
+        """The node does what is due and delivers what can go."""
+        if self.rng.random() < 0.5:
+            sweep(node)
+        self.loop.run_until_complete(node.worker.rest())
+
+    def run(self, steps: int = 60) -> None:
+        """A whole life, then peace, then the invariants."""
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda loop, context: None)
+        before, faults.point = faults.point, self.point
+        try:
+            for _ in range(steps):
+                self.step()
+                self.check_always()
+            self.odds = Odds()
+            self.cuts.clear()
+            self.settle()
+            check_everything(self)
+        finally:
+            faults.point = before
+            for node in self.nodes:
+                node.engine.dispose()
+            self.loop.close()
+
+    def check_always(self) -> None:
+        """What holds at every moment, and not only when all has come to rest."""
+        for node in self.nodes:
+            latest = node.rows(select(agencies.c.retry_at).where(agencies.c.retry_at.is_not(None)))
+            need(all(row.retry_at <= node.now() + timedelta(minutes=72) for row in latest), "back-off has an end")
+
+    def settle(self) -> None:
+        """The network is good again: whatever waits is delivered."""
+        for target, body in self.late:
+            self.guarded(lambda target=target, body=body: self.deliver(target, body))
+        for _ in range(60):
+            self.now += timedelta(hours=2)
+            for node in self.nodes:
+                if node.is_down:
+                    node.start()
+                sweep(node)
+                self.loop.run_until_complete(node.worker.rest())
+            if all(not node.rows(select(outbox_rows.c.number)) for node in self.nodes):
+                gaps = [node.rows(select(threads.c.id).where(threads.c.gap_since.is_not(None))) for node in self.nodes]
+                if not any(gaps):
+                    return
+
+
+class _Acting:
+    """Whose code is running: the one whose power may go."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._world, self._node = world, node
+
+    def __enter__(self) -> None:
+        self._world.stack.append(self._node)
+
+    def __exit__(self, *_: object) -> None:
+        self._world.stack.pop()
+
+
+def sweep(node: Node) -> None:
+    """What the scheduler does, in its order."""
+    run = node.database.run
+    for job in (sweeps.attend, followups.sweep, sweeps.miss_erasures, sweeps.ask_for_gaps, sweeps.end_consents):
+        for _ in range(100):
+            if run(job, node.here, node.now()) == 0:
+                break
+        else:
+            raise Violated(f"a sweep that never ends: {job.__name__}")
+    while run(outbox.expire, node.here, node.mail, node.now()):
+        pass
+    if node.here.keystore.rotate(node.now()):
+        run(make_bundle, node.here, node.now(), node.address)
+    node.here.keystore.destroy_old(node.now())
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+def refer(world: World, node: Node) -> None:
+    rng = world.rng
+    other = rng.choice([peer for peer in world.nodes if peer is not node])
+    known = node.rows(select(releases.c.id, releases.c.case_id, releases.c.agency).where(releases.c.ours.is_(True)))
+    again = [row for row in known if row.agency == other.here.agency]
+    sections = {name: SECTIONS[name] for name in rng.sample(sorted(SECTIONS), rng.randint(1, 3))}
+    if again and rng.random() < 0.3:
+        row = rng.choice(again)
+        case, release = row.case_id, row.id
+    else:
+        case = node.do(cases.open_case, desk_id=node.desk, risk=rng.choice(list(Risk)))
+        release = node.do(
+            consents.record_consent,
+            case_id=case,
+            agency=other.here.agency,
+            purposes=[Purpose.REFERRAL],
+            sections=sorted(SECTIONS),
+            details=DETAILS,
+            valid_until=node.now() + timedelta(days=rng.choice([2, 30, 90])),
+        )
+    node.do(
+        referrals.send,
+        case_id=case,
+        release_id=release,
+        peer_desk=other.desk,
+        sections=sections,
+        priority=rng.choice(list(Priority)),
+    )
+    world.counts["referral"] += 1
+
+
+def act(world: World, node: Node) -> None:
+    rng = world.rng
+    found = node.rows(select(referral_rows.c.id, referral_rows.c.side).where(referral_rows.c.ended_at.is_(None)))
+    if not found:
+        return
+    row = rng.choice(found)
+    if rng.random() < 0.9:
+        ours = [A for A in Action if (A in (Action.CANCEL, Action.VOID)) == (row.side == Party.SOURCE)]
+        ours = [A for A in ours if A not in (Action.SEND, Action.RECEIVE)]
+    else:
+        ours = list(Action)
+    action = rng.choice(ours)
+    before = node.rows(select(referral_rows).where(referral_rows.c.id == row.id))
+    try:
+        node.do(
+            referrals.act,
+            referral_id=row.id,
+            action=action,
+            reason=rng.choice([*StatusReason, None]),
+            text=rng.choice(["", "Invented."]),
+            business_status=rng.choice([None, *BusinessStatus]),
+            resume_by=node.now() + timedelta(days=rng.randint(1, 20)) if action is Action.HOLD else None,
+        )
+        world.counts[f"act {action}"] += 1
+    except LocalError as error:
+        world.counts[f"refused {error.code}"] += 1
+        after = node.rows(select(referral_rows).where(referral_rows.c.id == row.id))
+        need(before == after, "a refused act changes nothing", action=action)
+
+
+def accept(world: World, node: Node) -> None:
+    """Most referrals are accepted: then there are follow-ups."""
+    found = node.rows(
+        select(referral_rows.c.id).where(referral_rows.c.side == "target", referral_rows.c.status == "received")
+    )
+    if found:
+        node.do(referrals.act, referral_id=world.rng.choice(found).id, action=Action.ACCEPT)
+        world.counts["accept"] += 1
+
+
+def note(world: World, node: Node) -> None:
+    found = node.rows(select(referral_rows.c.id))
+    if found:
+        node.do(referrals.note, referral_id=world.rng.choice(found).id, text="Invented note.")
+        world.counts["note"] += 1
+
+
+def correct(world: World, node: Node) -> None:
+    found = node.rows(select(referral_rows.c.id).where(referral_rows.c.side == "source"))
+    if found:
+        sections = {Section.CONTACT: SECTIONS[Section.CONTACT]}
+        node.do(referrals.replace_sections, referral_id=world.rng.choice(found).id, sections=sections)
+        world.counts["correct"] += 1
+
+
+def withdraw(world: World, node: Node) -> None:
+    rng = world.rng
+    found = node.rows(select(releases.c.id).where(releases.c.ours.is_(True), releases.c.state.not_in(ENDED)))
+    if found and rng.random() < 0.6:
+        node.do(
+            consents.withdraw,
+            release_id=rng.choice(found).id,
+            by_person=rng.random() < 0.7,
+            erase=rng.random() < 0.7,
+            confirmed=rng.random() < 0.3,
+        )
+        world.counts["withdraw"] += 1
+
+
+def renew(world: World, node: Node) -> None:
+    found = node.rows(select(releases.c.id).where(releases.c.ours.is_(True)))
+    if found:
+        node.database.run(
+            consents.renew, node.actor, node.now(), world.rng.choice(found).id, node.now() + timedelta(days=60)
+        )
+        world.counts["renew"] += 1
+
+
+def answer_withdrawal(world: World, node: Node) -> None:
+    rng = world.rng
+    query = select(withdrawals.c.id).where(
+        withdrawals.c.holder == node.here.agency, withdrawals.c.answered_at.is_(None)
+    )
+    found = node.rows(query)
+    if found:
+        chosen = rng.choice(found).id
+        keep = {Section.SERVICE: "An invented law, article 1"} if rng.random() < 0.2 else {}
+        node.do(erasure.erase_under, withdrawal_id=chosen, keep=keep)
+        node.do(erasure.sign_erasure, withdrawal_id=chosen)
+        world.counts["erase"] += 1
+
+
+def report(world: World, node: Node) -> None:
+    found = node.rows(
+        select(followup_rows.c.id).where(followup_rows.c.ended.is_(False), followup_rows.c.ours.is_(True))
+    )
+    if found:
+        outcome = world.rng.choice(list(FollowupOutcome))
+        node.do(followups.report, followup_id=world.rng.choice(found).id, outcome=outcome, text="Invented.")
+        world.counts["report"] += 1
+
+
+def hello(world: World, node: Node) -> None:
+    world.loop.run_until_complete(node.worker.say_hello())
+
+
+DECISIONS: Final[list[Callable[[World, Node], None]]] = [
+    refer,
+    refer,
+    refer,
+    accept,
+    accept,
+    act,
+    act,
+    act,
+    note,
+    correct,
+    withdraw,
+    answer_withdrawal,
+    answer_withdrawal,
+    renew,
+    report,
+    report,
+    hello,
+]
+
+
+# -- invariants -------------------------------------------------------------------------------------------------------
+
+
+def need(holds: bool, promise: str, **about: object) -> None:
+    """Raise Violated unless it holds."""
+    if not holds:
+        raise Violated(f"{promise} {about}" if about else promise)
+
+
+def check_everything(world: World) -> None:
+    """All has come to rest: what must be true now."""
+    for node in world.nodes:
+        check_house(world, node)
+    for sender in world.nodes:
+        for target in world.nodes:
+            if sender is not target:
+                check_mail(world, sender, target)
+                check_referrals(world, sender, target)
+                check_chains(sender, target)
+
+
+def check_house(world: World, node: Node) -> None:
+    """One node by itself."""
+    need(not node.rows(select(outbox_rows.c.number)), "everything that can be delivered is delivered", node=node.name)
+    with node.engine.connect() as db:
+        need(audit.verify(db)[1] is None, "the audit trail is whole", node=node.name)
+        need(sweeps.open_without_date(db) == 0, "everything open has a next date", node=node.name)
+    twice = select(audit_rows.c.action, audit_rows.c.subject_id).where(audit_rows.c.action.like("receive.%"))
+    received = Counter((row.action, row.subject_id) for row in node.rows(twice))
+    need(all(count == 1 for count in received.values()), "nothing is applied twice", node=node.name)
+    for row in node.rows(select(referral_rows)):
+        status = Status(row.status)
+        need((row.ended_at is not None) == (status in FINAL), "what has ended says so", status=status)
+        need((row.held_from is not None) == (status is Status.ON_HOLD), "a hold knows where it returns", status=status)
+        need(row.desk_id == node.desk, "everything open has somebody responsible")
+        if status in (Status.ACCEPTED, Status.IN_PROGRESS) and row.side == "target":
+            any_plan = node.rows(select(followup_rows.c.id).where(followup_rows.c.referral_id == row.id))
+            need(bool(any_plan), "what is accepted is followed up")
+    for row in node.rows(select(followup_rows)):
+        need(row.ended or row.next_rung_at is not None or passed_all(node, row), "an open follow-up has a next rung")
+        if not row.ended:
+            late = [at for at in (row.next_rung_at,) if at is not None and at <= node.now() - timedelta(hours=1)]
+            need(not late, "a rung whose time has come is passed")
+    rungs = Counter((row.followup_id, row.rung) for row in node.rows(select(escalations)))
+    need(all(count == 1 for count in rungs.values()), "no rung is passed twice")
+    check_tasks(node)
+    check_withdrawals(world, node)
+
+
+def passed_all(node: Node, row: Any) -> bool:
+    return bool(node.rows(select(escalations.c.rung).where(escalations.c.followup_id == row.id)))
+
+
+def check_tasks(node: Node) -> None:
+    """What a machine cannot put right is a person's task."""
+    known = {(row.kind, row.subject_id) for row in node.rows(select(tasks.c.kind, tasks.c.subject_id))}
+    subjects = {subject for _, subject in known}
+    ours = select(messages.c.id, messages.c.state, messages.c.type).where(messages.c.agency == node.here.agency)
+    for row in node.rows(ours):
+        if row.state in ("rejected", "expired", "unreadable", "reseal-needed", "withheld"):
+            need(row.id in subjects, "what was not delivered is a person's task", state=row.state)
+        need(row.state != "queued", "a message ends", type=row.type)
+    for row in node.rows(select(messages.c.id).where(messages.c.state == "quarantined")):
+        entry = audit_rows.c.subject_id == row.id
+        need(bool(node.rows(select(audit_rows.c.seq).where(entry))), "what was set aside is in the trail")
+
+
+def check_withdrawals(world: World, node: Node) -> None:
+    """At a holder: locked at once, erased not before it is final, and gone for good."""
+    query = select(withdrawals).where(withdrawals.c.holder == node.here.agency)
+    for row in node.rows(query):
+        need(row.locked_at is not None, "a withdrawal locks")
+        held = node.rows(
+            select(messages.c.locked_at, messages.c.agency, messages.c.id, bodies.c.body_sealed)
+            .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
+            .where(
+                messages.c.release_id == row.release_id, messages.c.incoming.is_(True), messages.c.state == "applied"
+            )
+        )
+        need(all(m.locked_at is not None for m in held if m.body_sealed), "what came under it is locked")
+        for message in held:
+            where = (erasures.c.agency == message.agency) & (erasures.c.message_id == message.id)
+            for gone in node.rows(select(erasures).where(where)):
+                voided = node.rows(
+                    select(referral_rows.c.id).where(
+                        referral_rows.c.release_id == row.release_id, referral_rows.c.status == "entered-in-error"
+                    )
+                )
+                is_final = row.erase_from is None or gone.at >= row.erase_from
+                need(is_final or bool(voided), "nothing is erased before it is final")
+                if message.body_sealed:
+                    left = record.parse(message.body_sealed).sections.keys()
+                    need(not left & set(json.loads(gone.sections)), "what was erased is gone")
+
+
+def check_mail(world: World, sender: Node, target: Node) -> None:
+    """Nothing is lost: what left one arrived at the other, once and the same, or somebody knows that it did not."""
+    ours = select(messages).where(messages.c.agency == sender.here.agency, messages.c.peer == target.here.agency)
+    there = {
+        row.id: row
+        for row in target.rows(select(messages).where(messages.c.agency == sender.here.agency))
+        if row.type != "receipt"
+    }
+    for row in sender.rows(ours):
+        found = there.pop(row.id, None)
+        if row.state == "delivered":
+            need(found is not None, "what was acknowledged is stored", type=row.type)
+            assert found is not None
+            need(found.content_hash == row.content_hash, "it is the same message")
+            need(found.state != "waiting", "what came is applied", type=row.type)
+        if row.state == "rejected":
+            need(found is not None and found.state == "quarantined", "what was refused is kept aside")
+        if row.state == "withheld":
+            need(found is None or found.body_hash == envelope.EMPTY_HASH.hex(), "what was withheld did not leave")
+    need(not there, "nothing came that was not sent")
+
+
+def check_referrals(world: World, source: Node, target: Node) -> None:
+    """Both ends agree."""
+    query = (
+        select(referral_rows, messages.c.state.label("delivery"))
+        .join(messages, (messages.c.id == referral_rows.c.id) & (messages.c.agency == source.here.agency))
+        .where(referral_rows.c.side == "source", messages.c.peer == target.here.agency)
+    )
+    there = {row.id: row for row in target.rows(select(referral_rows).where(referral_rows.c.side == "target"))}
+    broken = broken_threads(source, target) | broken_threads(target, source)
+    for row in source.rows(query):
+        found = there.get(row.id)
+        if found is None:
+            need(row.delivery != "delivered", "a referral that was delivered is there")
+            continue
+        if row.thread_id in broken:
+            continue
+        for name in ("status", "cancellation_requested", "held_from", "kind", "priority"):
+            need(
+                getattr(row, name) == getattr(found, name),
+                "both ends agree",
+                what=name,
+                ends=(row.status, found.status),
+            )
+        followed = [
+            node.rows(
+                select(followup_rows.c.ordinal, followup_rows.c.due_at).where(
+                    followup_rows.c.referral_id == row.id,
+                    followup_rows.c.plan_id != row.id,
+                    followup_rows.c.ended.is_(False),
+                )
+            )
+            for node in (source, target)
+        ]
+        need(sorted(followed[0]) == sorted(followed[1]), "both ends watch the same follow-ups", ends=followed)
+
+
+def broken_threads(sender: Node, target: Node) -> set[str]:
+    """Threads in which something was refused, expired or could not be processed: people have a task instead."""
+    query = select(messages.c.thread_id).where(
+        messages.c.agency == sender.here.agency,
+        messages.c.peer == target.here.agency,
+        messages.c.state.in_(("rejected", "expired", "unreadable", "reseal-needed")),
+    )
+    found = {row.thread_id for row in sender.rows(query)}
+    aside = select(messages.c.thread_id).where(messages.c.state == "quarantined")
+    return found | {row.thread_id for row in target.rows(aside)}
+
+
+def check_chains(sender: Node, target: Node) -> None:
+    """What one side sent last is what the other applied last."""
+    there = {row.id: row for row in target.rows(select(threads).where(threads.c.peer == sender.here.agency))}
+    broken = broken_threads(sender, target)
+    for row in sender.rows(select(threads).where(threads.c.peer == target.here.agency)):
+        found = there.get(row.id)
+        if found is None or row.id in broken or row.out_seq == 0:
+            continue
+        need(found.gap_since is None, "a chain has no gap")
+        need((found.in_seq, found.in_hash) == (row.out_seq, row.out_hash), "chains are whole", seq=row.out_seq)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+_template: Template | None = None
+
+
+def template() -> Template:
+    """Made once in a process."""
+    global _template
+    if _template is None:
+        _template = make_template(Path(tempfile.mkdtemp(prefix="staffetta-simulator-")))
+    return _template
+
+
+def run_seed(seed: int, steps: int = 60) -> Counter[str]:
+    """One run. Raises Violated, or whatever the program raised."""
+    folder = Path(tempfile.mkdtemp(prefix="staffetta-run-"))
+    try:
+        world = World(seed, template(), folder)
+        world.run(steps)
+        return world.counts
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_template() -> None:
+    """Remove the template's keys from the disk."""
+    global _template
+    if _template is not None:
+        shutil.rmtree(_template.folder, ignore_errors=True)
+        _template = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tests.simulator", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--verbose", action="store_true")
+    chosen = parser.parse_args()
+    log.setup("critical")
+    total: Counter[str] = Counter()
+    begun, failed = time.monotonic(), []
+    for seed in range(chosen.first, chosen.first + chosen.seeds):
+        try:
+            total += run_seed(seed, chosen.steps)
+        except Exception as error:
+            failed.append(seed)
+            print(f"seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)
+            if chosen.verbose:
+                raise
+    forget_template()
+    took = time.monotonic() - begun
+    print(f"{chosen.seeds} runs in {took:.0f} s; " + ", ".join(f"{n} {what}" for what, n in sorted(total.items())))
+    if failed:
+        print(f"failed: {failed}\nreplay one: python -m tests.simulator --first {failed[0]} --seeds 1", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
