@@ -169,7 +169,8 @@ def reported_by_peer(db: Connection, here: Here, now: datetime, message: Followu
         return
     _mark(db, moment(message.at), row, None)
     plan = _plan_of(db, row)
-    if plan is not None and not message.ends_plan:
+    # The referral may have ended here while the report was under way: then nothing follows.
+    if plan is not None and not message.ends_plan and not row.ended:
         _next(db, here, moment(message.at), row, plan)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, row.id, NODE)

@@ -31,6 +31,18 @@ _RECEIVED = (
         version=referrals.c.version + 1,
     )
 )
+#: A request that was taken back: there is nothing to answer.
+_NEVER_LEFT = (
+    update(referrals)
+    .where(referrals.c.id == bindparam("referral"), referrals.c.status == Status.REQUESTED)
+    .values(
+        status=Status.CANCELLED,
+        ended_at=bindparam("at"),
+        attention=None,
+        attention_at=None,
+        version=referrals.c.version + 1,
+    )
+)
 
 
 class Mail:
@@ -62,6 +74,8 @@ class Mail:
         for message in messages:
             if message.status is ReceiptStatus.DELIVERED:
                 continue
+            if message.status is None and message.code == "consent-withdrawn":
+                db.execute(_NEVER_LEFT, {"referral": message.message_id, "at": now})
             desk = db.execute(select(threads.c.desk_id).where(threads.c.id == message.thread_id)).scalar()
             code = message.code if message.status is None else f"{message.status}"
             role = None if desk is not None else Role.ADMINISTRATOR

@@ -356,6 +356,8 @@ def note(
     row = load(db, actor, referral_id)
     if not 1 <= len(text.strip()) <= TEXT_MAX:
         raise LocalError("text", f"A note has 1 to {TEXT_MAX} characters.")
+    if Status(row.status) in FINAL:
+        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
     if row.release_id not in consents.permitted(db, now, [row.release_id]):
         raise LocalError(
             "consent-ended",

@@ -98,7 +98,7 @@ def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) ->
     """
     gaps = db.execute(select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)).all()
     for row in gaps:
-        first = chains.first_waiting(db, row)
+        first = chains.first_ahead(db, row._mapping)
         if first is None:
             db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=None))
         elif first.at <= now - GAP_FINAL:
@@ -107,7 +107,7 @@ def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) ->
             missing = row.in_seq + 1 if first.epoch == row.in_epoch else 1
             outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=first.epoch, missing_from=missing)
             db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=now))
-    return len(gaps)
+    return len(gaps) + chains.give_up_orphans(db, here, mail.Mail(), now, now - GAP_FINAL)
 
 
 def open_without_date(db: Connection) -> int:

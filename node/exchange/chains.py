@@ -28,13 +28,15 @@ from protocol.messages import (
     ReferralRequest,
     ReferralVoid,
     Threaded,
+    ThreadResync,
     parse,
 )
 
 log = structlog.get_logger(__name__)
 
-#: These protect a person and do not wait for what should have come before them.
-_AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel)
+#: These protect a person and do not wait for what should have come before them; nor does a question about a gap, which
+#: may be asked across a gap of our own.
+_AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel, ThreadResync)
 _IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
 _THREADS = select(threads).where(threads.c.id.in_(_IDS))
 #: Of threads that do not exist: what came before the first message, and first messages that were refused.
@@ -69,7 +71,7 @@ def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
             thread = _begin(batch, content, message)
         except RemoteError:
             batch.refused.add(content.thread)
-            _refuse_waiting(batch, content)
+            _begin_later(batch, content)
             raise
         if content.thread in batch.waited_for:
             _fill(batch, thread)
@@ -89,14 +91,21 @@ def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
     return _apply_in_order(batch, thread, content, message)
 
 
-def _refuse_waiting(batch: Batch, first: ReferralRequest) -> None:
-    """What waited for a first message that is now refused has no thread: people here are told, as it was receipted."""
+def _begin_later(batch: Batch, first: ReferralRequest) -> None:
+    """The message that would have begun a thread is refused. The next referral that waited behind it begins it; what
+    stands between has no thread, and as it was receipted, people here are told.
+    """
     if first.thread not in batch.waited_for:
         return
     batch.pending.flush(batch.db)
-    waiting = (messages.c.thread_id == first.thread) & (messages.c.agency == first.sender)
-    for row in batch.db.execute(select(messages.c.id).where(waiting, messages.c.state == Arrival.WAITING)).all():
-        this = (messages.c.agency == first.sender) & (messages.c.id == row.id)
+    of_thread = (messages.c.thread_id == first.thread) & (messages.c.agency == first.sender)
+    query = select(messages).where(of_thread, messages.c.state == Arrival.WAITING).order_by(messages.c.seq)
+    for row in batch.db.execute(query).all():
+        content = parse(row.content)
+        if isinstance(content, ReferralRequest) and _apply_waiting(batch, content, row):
+            _fill(batch, _add_thread(batch, content, row.content_hash))
+            return
+        this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
         batch.db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))
         batch.hooks.alarm(batch.db, batch.here, batch.now, "unknown-thread", row.id, first.sender)
 
@@ -104,6 +113,10 @@ def _refuse_waiting(batch: Batch, first: ReferralRequest) -> None:
 def _begin(batch: Batch, content: ReferralRequest, message: Opened) -> dict[str, Any]:
     """A thread begins with the referral that opens it. Raises RemoteError if that is refused: then there is none."""
     batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)
+    return _add_thread(batch, content, message.content_hash)
+
+
+def _add_thread(batch: Batch, content: ReferralRequest, content_hash: str) -> dict[str, Any]:
     row = {
         "id": content.thread,
         "peer": content.sender,
@@ -115,7 +128,7 @@ def _begin(batch: Batch, content: ReferralRequest, message: Opened) -> dict[str,
         "out_epoch": batch.here.epoch,
         "in_epoch": content.epoch,
         "in_seq": content.seq,
-        "in_hash": message.content_hash,
+        "in_hash": content_hash,
     }
     batch.pending.add(threads, row)
     thread = {**row, "gap_since": None, "moved": False}
@@ -159,13 +172,14 @@ def _keep_waiting(batch: Batch, thread: dict[str, Any], content: Threaded, messa
     return Arrival.WAITING
 
 
+#: One that was applied or refused before its turn keeps its place.
+_PLACED: Final = (Arrival.WAITING, Arrival.APPLIED, Arrival.QUARANTINED)
 _NEXT = select(messages).where(
     messages.c.thread_id == bindparam("thread"),
     messages.c.agency == bindparam("sender"),
     messages.c.epoch == bindparam("epoch"),
     messages.c.seq == bindparam("place"),
-    # One that was refused before its turn keeps its place.
-    messages.c.state.in_([Arrival.WAITING, Arrival.APPLIED, Arrival.QUARANTINED]),
+    messages.c.state.in_(_PLACED),
 )
 
 
@@ -189,20 +203,15 @@ def _fill(batch: Batch, thread: dict[str, Any]) -> None:
         _advance(thread, content, row.content_hash)
         if row.state == Arrival.WAITING:
             _apply_waiting(batch, content, row)
-    ahead = select(messages.c.id).where(
-        messages.c.thread_id == thread["id"],
-        messages.c.agency == thread["peer"],
-        messages.c.epoch == thread["in_epoch"],
-        messages.c.seq > thread["in_seq"],
-        messages.c.state == Arrival.WAITING,
-    )
-    if batch.db.execute(ahead.limit(1)).first() is not None:
+    if first_ahead(batch.db, thread) is not None:
         thread.update(gap_since=batch.now, moved=True)
 
 
-def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> None:
-    """Apply a message that was stored before its turn. It was acknowledged: whatever is wrong with it now is for people
-    here, and must not touch the message that has just come.
+def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> bool:
+    """Apply a message that was stored before its turn; returns whether it could be.
+
+    It was acknowledged: whatever is wrong with it now is for people here, and must not touch the message that has just
+    come.
     """
     db, state, code = batch.db, Arrival.APPLIED, ""
     body = db.execute(select(bodies.c.body_sealed).where(bodies.c.content_hash == row.content_hash)).scalar()
@@ -227,20 +236,43 @@ def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> None:
     db.execute(update(messages).where(where).values(state=state))
     if code:
         batch.hooks.alarm(db, batch.here, batch.now, code, content.id, content.sender)
+    return not code
 
 
-def first_waiting(db: Connection, thread: Any) -> Any:
-    """The first message that waits in this chain (a row of `threads`), of the present epoch if there is one."""
+def first_ahead(db: Connection, thread: Any) -> Any:
+    """The first message that came ahead of this chain (a mapping of `threads`), of its present epoch if there is one.
+
+    It waits, or it was applied or refused before its turn.
+    """
+    present = messages.c.epoch == (thread["in_epoch"] or "")
+    ahead = present & (messages.c.seq > thread["in_seq"]) & messages.c.state.in_(_PLACED)
     return db.execute(
         select(messages.c.epoch, messages.c.seq, messages.c.at, messages.c.content)
         .where(
-            messages.c.thread_id == thread.id,
-            messages.c.agency == thread.peer,
-            messages.c.state == Arrival.WAITING,
+            messages.c.thread_id == thread["id"],
+            messages.c.agency == thread["peer"],
+            or_(ahead, ~present & (messages.c.state == Arrival.WAITING)),
         )
-        .order_by(messages.c.epoch != (thread.in_epoch or ""), messages.c.seq)
+        .order_by(~present, messages.c.seq)
         .limit(1)
     ).first()
+
+
+def give_up_orphans(db: Connection, here: Here, hooks: Hooks, now: datetime, before: datetime, limit: int = 100) -> int:
+    """Messages that came before `before` and wait for the beginning of a thread that can no longer come.
+
+    They are set aside and people are told. Returns how many.
+    """
+    known = select(threads.c.id).where(threads.c.id == messages.c.thread_id).exists()
+    query = select(messages.c.agency, messages.c.id).where(
+        messages.c.state == Arrival.WAITING, messages.c.at <= before, ~known
+    )
+    found = db.execute(query.limit(limit)).all()
+    for row in found:
+        this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
+        db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))
+        hooks.alarm(db, here, now, "unknown-thread", row.id, row.agency)
+    return len(found)
 
 
 def skip_gap(db: Connection, here: Here, hooks: Hooks, now: datetime, thread_id: str) -> bool:
@@ -249,10 +281,10 @@ def skip_gap(db: Connection, here: Here, hooks: Hooks, now: datetime, thread_id:
     People here are told that something is missing. Returns whether something waited behind the gap.
     """
     batch = Batch(db, here, hooks, now)
-    row = db.execute(select(threads).where(threads.c.id == thread_id)).one()
-    thread = {**row._mapping, "moved": True, "gap_since": None}
+    row = db.execute(select(threads).where(threads.c.id == thread_id)).mappings().one()
+    thread = {**row, "moved": True, "gap_since": None}
     batch.threads[thread_id] = thread
-    first = first_waiting(db, row)
+    first = first_ahead(db, thread)
     if first is not None:
         content = parse(first.content)
         previous = content.prev if isinstance(content, Threaded) else None

@@ -338,9 +338,10 @@ def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Seq
         if body and row.release_id is not None and row.release_id not in permitted:
             body = b""
             if row.type in _DATA:
-                ended.append(_ended(row, "consent-withdrawn", now))
                 if row.attempts == 0 and _take_back(db, here, row.id):
+                    ended.append(_ended(row, "consent-withdrawn", now))
                     continue
+                ended.append(_ended(row, "record-withheld", now))
         kept.append((row, body))
     if ended:
         hooks.ended(db, here, now, ended)

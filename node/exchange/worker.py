@@ -61,6 +61,8 @@ class Worker:
         self._again: set[str] = set()
         self._fetched: dict[str, datetime] = {}
         self._stopping = False
+        #: Messages in one request.
+        self.batch_messages = BATCH_MAX_MESSAGES
 
     def wake(self, peer: str | None = None) -> None:
         """Something was queued for this agency (or for any). May be called from any thread."""
@@ -130,13 +132,13 @@ class Worker:
                 while goes_on and not self._stopping and len(under_way) < REQUESTS_UNDER_WAY:
                     self._again.discard(peer)
                     dispatch = await self._database.write(
-                        outbox.claim, self._here, self._hooks, self._clock.now(), peer
+                        outbox.claim, self._here, self._hooks, self._clock.now(), peer, self.batch_messages
                     )
                     faults.point("after-claim")
                     if dispatch is None:
                         break
                     under_way.add(asyncio.create_task(self._deliver(dispatch)))
-                    if len(dispatch.claimed) < BATCH_MAX_MESSAGES:
+                    if len(dispatch.claimed) < self.batch_messages:
                         break
                 if not under_way:
                     return

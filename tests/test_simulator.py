@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hundred lives of three agencies with faults, and the faults that the simulator must notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from node import log
+from tests import mutants, simulator
+
+SEEDS, PARTS = 200, 8
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    import structlog
+
+    before = structlog.get_config()
+    log.setup("critical")
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_keys_left_behind() -> Iterator[None]:
+    yield
+    simulator.forget_template()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_is_lost_and_both_ends_agree_whatever_the_network_and_the_power_do(part: int) -> None:
+    each = SEEDS // PARTS
+    for seed in range(part * each, (part + 1) * each):
+        try:
+            simulator.run_seed(seed)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: python -m tests.simulator --seeds 1 --first {seed}") from error
+
+
+def test_a_seed_replays() -> None:
+    first, second = simulator.run_seed(7), simulator.run_seed(7)
+    assert first == second and first["referral"] > 0
+
+
+def test_the_faults_are_really_there() -> None:
+    total = sum((simulator.run_seed(seed) for seed in range(40, 60)), start=simulator.Counter())
+    for fault in ("crash", "restart", "poison", "crash at before-commit", "crash at after-commit", "withdraw", "erase"):
+        assert total[fault] > 0, fault
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: str(mutant.__name__))
+def test_a_deliberate_fault_is_noticed(mutant: Any) -> None:
+    assert mutants.hunt(mutant) is not None
