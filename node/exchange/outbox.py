@@ -462,6 +462,11 @@ def reset_back_off(db: Connection, peer: str) -> None:
     db.execute(update(agencies).where(agencies.c.agency == peer).values(failures=0, retry_at=None))
 
 
+def forget_back_offs(db: Connection) -> None:
+    """At the start of a process: every agency may be tried now. How often it failed before is remembered."""
+    db.execute(update(agencies).where(agencies.c.retry_at.is_not(None)).values(retry_at=None))
+
+
 def free_leases(db: Connection) -> None:
     """At the start of the only process on a database: whatever was leased was leased by a process that is gone."""
     db.execute(update(outbox).where(outbox.c.lease_until.is_not(None)).values(lease_until=None))

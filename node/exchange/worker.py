@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from node import faults, metrics
 from node.clock import Clock
@@ -24,9 +24,11 @@ from node.exchange.hooks import Hooks
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
-from node.storage.tables import agencies, threads
+from node.storage.tables import agencies, messages, threads
+from node.storage.tables import outbox as outbox_rows
 from protocol import framing, identity
-from protocol.encoding import BATCH_MAX_MESSAGES, seconds
+from protocol.codes import MessageType
+from protocol.encoding import BATCH_MAX_MESSAGES, MESSAGE_LIFE_DAYS, seconds
 from protocol.errors import ProtocolError
 from protocol.identity import KEM_ROTATE_DAYS
 from protocol.messages import Hello
@@ -82,6 +84,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         if self._database.kind == "sqlite":
             await self._database.write(outbox.free_leases)
+        # Whatever kept us from others before, they are tried once now; a wait of an hour is not carried over.
+        await self._database.write(outbox.forget_back_offs)
         await self.say_hello()
         while not stop.is_set():
             await self._look()
@@ -220,7 +224,7 @@ class Worker:
     # -- contact -----------------------------------------------------------------------------------------------------
 
     async def say_hello(self) -> None:
-        """Tell every agency with an open thread that we are there, so that queues on both sides run."""
+        """Tell the agencies that may have something for us that we are there, so that queues on both sides run."""
         try:
             await self._database.write(_say_hello, self._here, self._clock.now())
         except NodeError as error:
@@ -249,8 +253,13 @@ class Worker:
 
 def _say_hello(db: Connection, here: Here, now: datetime) -> None:
     bundle_at = int(get_setting(db, "bundle_at") or "0")
-    with_threads = select(threads.c.peer).where(threads.c.open.is_(True)).distinct()
-    for agency in db.execute(select(agencies.c.agency).where(agencies.c.agency.in_(with_threads))).scalars().all():
+    # One that has never reached us may have tried for days; one that was silent for longer than a message lives, not.
+    recent = now - timedelta(days=MESSAGE_LIFE_DAYS)
+    with_threads = select(threads.c.peer).where(threads.c.open.is_(True))
+    may_have = or_(agencies.c.agency.in_(with_threads), agencies.c.heard_at.is_(None), agencies.c.heard_at > recent)
+    queued = select(outbox_rows.c.peer).join(messages, messages.c.id == outbox_rows.c.message_id)
+    may_have = may_have & agencies.c.agency.not_in(queued.where(messages.c.type == MessageType.HELLO))
+    for agency in db.execute(select(agencies.c.agency).where(may_have)).scalars().all():
         member = here.directory.members.get(agency)
         if member is not None and member.standing == "verified":
             outbox.compose_plain(db, here, now, agency, Hello, epoch=here.epoch, bundle_at=bundle_at)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Connection, select
 
 from node.casework import consents, referrals
@@ -17,13 +16,6 @@ from node.storage.tables import referrals as referral_rows
 from protocol.codes import Section
 from protocol.errors import LocalError
 from tests.world import SECTIONS, START, Agency, agree, carry, make_agency, meet, new_case, refer, settle_all, trail
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Agency, Agency]:
-    ngo, shelter = make_agency(tmp_path, "Lantern"), make_agency(tmp_path, "Harbour")
-    meet(ngo, shelter)
-    return ngo, shelter
 
 
 def test_two_referrals_under_one_consent_arrive_in_separate_requests(pair: tuple[Agency, Agency]) -> None:

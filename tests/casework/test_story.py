@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -17,16 +16,9 @@ from node.storage.tables import referrals as rows
 from protocol.codes import FollowupOutcome, StatusReason
 from protocol.errors import LocalError
 from protocol.referral import Action
-from tests.world import START, Agency, carry, make_agency, meet, refer, settle_all, trail
+from tests.world import START, Agency, carry, refer, settle_all, trail
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Agency, Agency]:
-    ngo, shelter = make_agency(tmp_path, "Invented NGO"), make_agency(tmp_path, "Made-up Shelter")
-    meet(ngo, shelter)
-    return ngo, shelter
 
 
 def status(agency: Agency, referral_id: str) -> str:

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff API from outside: every route without a session, every route by somebody who lacks the right, bad input."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from node.cli.client import ApiError, Client
+from node.cli.demo import one_time_code
+from node.web import case_api, staff_api
+from node.web.api import Route
+from protocol.codes import Role
+from tests.federation.nodes import RealNode, form
+
+CANARY = "Zzyzx-Canary"
+ROUTES = [*staff_api.ROUTES, *case_api.ROUTES]
+CLOSED = [route for route in ROUTES if not route.is_open]
+
+
+def ask(node: RealNode, method: str, path: str, body: bytes = b"{}", **headers: str) -> tuple[int, dict[str, Any]]:
+    """One request with exactly these headers, as anybody can send it."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json", "X-Staffetta": "1", **headers})
+        answer = connection.getresponse()
+        raw = answer.read()
+        found = json.loads(raw) if raw[:1] == b"{" else {"text": raw.decode()}
+        return answer.status, found | {"code": found.get("type", "").rpartition(":")[2]}
+    finally:
+        connection.close()
+
+
+def filled(route: Route) -> str:
+    path = "/api/v1" + route.path
+    for name in ("case", "consent", "referral", "followup", "withdrawal", "staff", "desk"):
+        path = path.replace("{" + name + "}", "0" * 32)
+    return path.replace("{agency}", "0" * 64)
+
+
+@pytest.mark.parametrize("route", CLOSED, ids=lambda r: f"{r.method} {r.path}")
+def test_no_route_answers_somebody_who_is_not_signed_in(pair: tuple[RealNode, RealNode], route: Route) -> None:
+    for cookie in ({}, {"Cookie": f"staffetta={'0' * 32}.{'0' * 64}"}, {"Cookie": "staffetta=x.y"}):
+        status, answer = ask(pair[0], route.method, filled(route), **cookie)
+        assert status == 401 and answer["code"] == "signed-out", answer
+
+
+def hire(node: RealNode, handle: str, roles: list[str]) -> Client:
+    """A person with these roles, signed in; of no desk."""
+    invited = node.client.post("/api/v1/staff", {"handle": handle, "roles": roles})
+    person = node.stranger()
+    passphrase = f"invented words of {handle}"
+    enrolled = person.post("/api/v1/enrolment", {"secret": invited["enrol_secret"], "passphrase": passphrase})
+    secret = parse_qs(urlsplit(enrolled["totp_uri"]).query)["secret"][0]
+    body = {"handle": handle, "passphrase": passphrase, "code": one_time_code(secret)}
+    person.post("/api/v1/session", body)
+    return person
+
+
+@pytest.fixture(scope="module")
+def people(pair: tuple[RealNode, RealNode]) -> dict[str, Client]:
+    """One person for each role alone."""
+    return {str(role): hire(pair[0], f"only-{role}", [str(role)]) for role in Role if role is not Role.OFFICER}
+
+
+@pytest.fixture(scope="module")
+def sent(pair: tuple[RealNode, RealNode]) -> dict[str, str]:
+    answer: dict[str, str] = pair[0].client.post("/api/v1/refer", {"form": form(pair[1])})
+    return answer
+
+
+def refusal(person: Client, method: str, path: str, body: object | None = None) -> str:
+    with pytest.raises(ApiError) as refused:
+        person.request(method, "/api/v1" + path, body if method == "POST" else None)
+    return refused.value.code
+
+
+def test_nobody_reads_a_case_of_a_desk_she_is_not_of(
+    pair: tuple[RealNode, RealNode], people: dict[str, Client], sent: dict[str, str]
+) -> None:
+    """An administrator least of all."""
+    for role, person in people.items():
+        assert person.get("/api/v1/referrals")["referrals"] == [], role
+        assert person.get("/api/v1/cases")["cases"] == [], role
+        assert person.get("/api/v1/followups")["followups"] == [], role
+        assert refusal(person, "GET", f"/referrals/{sent['referral']}") == "unknown-referral", role
+        assert refusal(person, "GET", f"/cases/{sent['case']}") == "unknown-case", role
+        assert refusal(person, "GET", f"/cases/{sent['case']}/consents") == "unknown-case", role
+
+
+MAY: dict[tuple[str, str, str], set[str]] = {
+    ("POST", "/staff", '{"handle":"x-%s","roles":["intake"]}'): {"administrator", "director"},
+    ("POST", "/peers/invites", '{"type":"NGO"}'): {"administrator", "director"},
+    ("POST", "/peers/" + "0" * 64 + "/verify", '{"fingerprint":"1"}'): {"administrator", "director"},
+    ("POST", "/peers/" + "0" * 64 + "/block", "{}"): {"administrator", "director"},
+    ("POST", "/keys/rotate", "{}"): {"administrator"},
+    ("GET", "/audit/verify", ""): {"auditor", "director", "administrator"},
+    ("POST", "/desks", '{"name":"%s"}'): set(),
+}
+
+
+@pytest.mark.parametrize("act", MAY, ids=lambda act: f"{act[0]} {act[1]}"[:40])
+def test_each_act_of_the_house_is_for_its_roles(
+    pair: tuple[RealNode, RealNode], people: dict[str, Client], act: tuple[str, str, str]
+) -> None:
+    method, path, body = act
+    for role, person in people.items():
+        sent_body = json.loads(body % role if "%s" in body else body or "{}")
+        try:
+            person.request(method, "/api/v1" + path, sent_body if method == "POST" else None)
+            allowed = True
+        except ApiError as error:
+            allowed = error.code not in ("forbidden", "not-certified", "no-keys")
+        assert allowed == (role in MAY[act]), role
+
+
+def test_only_those_who_refer_may_refer(
+    pair: tuple[RealNode, RealNode], people: dict[str, Client], sent: dict[str, str]
+) -> None:
+    other = pair[1]
+    for role, person in people.items():
+        assert refusal(person, "POST", "/refer", {"form": form(other)}) in ("forbidden", "which-desk"), role
+        body = {"action": "cancel"}
+        found = refusal(person, "POST", f"/referrals/{sent['referral']}/acts", body)
+        assert found in ("unknown-referral", "forbidden"), role
+        found = refusal(person, "POST", f"/consents/{sent['consent']}/withdraw", {"by_person": True, "erase": True})
+        assert found in ("unknown-case", "forbidden", "unknown-release"), role
+
+
+def test_the_sender_cannot_answer_for_the_recipient(pair: tuple[RealNode, RealNode], sent: dict[str, str]) -> None:
+    for action in ("accept", "reject", "acknowledge", "complete", "confirm-cancel"):
+        body = {"action": action, "reason": "other"}
+        assert refusal(pair[0].client, "POST", f"/referrals/{sent['referral']}/acts", body) == "illegal-transition"
+
+
+@pytest.mark.parametrize("raw", [b"", b"[", b"[]", b"null", b'{"handle":', b"\xff\xfe", b"{}" * 9, b"[" * 100_000])
+def test_what_is_no_json_is_refused_in_one_sentence(pair: tuple[RealNode, RealNode], raw: bytes) -> None:
+    status, answer = ask(pair[0], "POST", "/api/v1/session", raw)
+    assert status in (400, 422) and answer["detail"].endswith("."), answer
+    assert "Traceback" not in str(answer)
+
+
+def test_a_wrong_field_is_named_and_its_value_is_not(pair: tuple[RealNode, RealNode]) -> None:
+    bad = {**form(pair[1]), "contact": {"telephone": CANARY}, "identity": {"gender": CANARY}, CANARY: {}}
+    with pytest.raises(ApiError) as refused:
+        pair[0].client.post("/api/v1/refer", {"form": bad})
+    assert len(refused.value.problems) >= 3
+    assert CANARY not in str(refused.value.problems) + refused.value.text
+
+
+def test_a_body_that_is_too_large_is_not_read(pair: tuple[RealNode, RealNode]) -> None:
+    status, answer = ask(pair[0], "POST", "/api/v1/session", b"x" * (1024 * 1024 + 1))
+    assert status == 413 and answer["code"] == "too-large"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"X-Staffetta": "0"}]
+)
+def test_a_page_of_somebody_else_cannot_use_a_session(pair: tuple[RealNode, RealNode], headers: dict[str, str]) -> None:
+    cookie = {"Cookie": f"staffetta={pair[0].client.cookie}"}
+    status, answer = ask(pair[0], "POST", "/api/v1/notices/read", **cookie, **headers)
+    assert status == 403 and answer["code"] == "cross-site"
+
+
+def test_unknown_addresses_and_methods_are_problem_documents(pair: tuple[RealNode, RealNode]) -> None:
+    assert ask(pair[0], "GET", f"/{CANARY}")[1]["code"] == "not-found"
+    assert CANARY not in str(ask(pair[0], "GET", f"/{CANARY}"))
+    assert ask(pair[0], "PUT", "/api/v1/session")[1]["code"] == "method"
+
+
+def test_guessing_says_nothing_and_locks_nobody_out(pair: tuple[RealNode, RealNode]) -> None:
+    one = pair[0]
+    person = hire(one, "guessed", ["intake"])
+    codes = set()
+    for _ in range(8):
+        status, answer = ask(
+            one,
+            "POST",
+            "/api/v1/session",
+            json.dumps({"handle": "guessed", "passphrase": "x", "code": "000000"}).encode(),
+        )
+        codes.add((status, answer["code"]))
+    assert codes <= {(401, "sign-in"), (429, "sign-in-wait"), (429, "rate")}
+    assert person.get("/api/v1/session")["roles"] == ["intake"], "who is signed in stays signed in"
+    unknown = ask(one, "POST", "/api/v1/session", b'{"handle":"nobody","passphrase":"x","code":"000000"}')
+    assert unknown[1]["code"] in ("sign-in", "sign-in-wait", "rate"), "the same as for a wrong passphrase"
+
+
+def test_the_description_names_every_route(pair: tuple[RealNode, RealNode]) -> None:
+    _, described = ask(pair[0], "GET", "/api/v1/openapi.json")
+    assert described["openapi"].startswith("3.1")
+    named = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
+    served = {(r.method, p) for r in ROUTES if not r.local_only for p in ("/api/v1" + r.path, r.path)}
+    assert named <= served and len(named) == len([r for r in ROUTES if not r.local_only])
+
+
+def test_headers_of_every_answer(pair: tuple[RealNode, RealNode]) -> None:
+    for path in ("/api/v1/session", "/nothing", "/healthz", "/.well-known/staffetta"):
+        connection = http.client.HTTPConnection("127.0.0.1", pair[0].port, timeout=20)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Server"] == "staffetta"
+        connection.close()
+
+
+def test_nothing_personal_reaches_a_log_or_the_disk(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    """After a whole referral with a canary in it, sent, read, noted, accepted, refused in every way above."""
+    one, other = pair
+    body = {**form(other), "identity": {"name": CANARY}, "service": {"details": f"About {CANARY}."}}
+    sent = one.client.post("/api/v1/refer", {"form": body})["referral"]
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if any(r["id"] == sent for r in other.client.get("/api/v1/referrals")["referrals"]):
+            break
+        time.sleep(0.1)
+    assert CANARY in json.dumps(other.client.get(f"/api/v1/referrals/{sent}"))
+    other.client.post(f"/api/v1/referrals/{sent}/notes", {"text": f"Where is {CANARY}?"})
+    other.client.post(f"/api/v1/referrals/{sent}/acts", {"action": "accept", "text": CANARY})
+    time.sleep(0.5)
+    for node in pair:
+        for path in [*node.folder.rglob("*"), Path(node.log.name)]:
+            if path.is_file():
+                assert CANARY.encode() not in path.read_bytes(), path.name
+        assert node.is_running()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong for whoever runs a node: one sentence, a status that is not 0, nothing damaged."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.federation.nodes import RealNode
+
+
+def run(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "node", "--data", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, input=text, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> RealNode:
+    """A node that was set up once."""
+    root = tmp_path_factory.mktemp("made")
+    root.chmod(0o700)
+    node = RealNode(root, "lantern")
+    node.log.close()
+    node.finish_set_up(node.set_up())
+    return node
+
+
+@pytest.fixture
+def node(made: RealNode, tmp_path: Path) -> RealNode:
+    """A copy of it, which does not run."""
+    tmp_path.chmod(0o700)
+    copy = RealNode(tmp_path, "lantern")
+    copy.log.close()
+    copy.port = made.port
+    shutil.copytree(made.folder.parent, tmp_path, dirs_exist_ok=True)
+    return copy
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    assert "Traceback" not in said, said
+    for word in words:
+        assert word in said, said
+
+
+def test_a_port_in_use(node: RealNode) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", node.port))
+        taken.listen()
+        refused(run(node.folder, "serve"), "in use")
+
+
+def test_a_second_process_on_the_same_folder(node: RealNode) -> None:
+    node.log = (node.folder.parent / "again.log").open("ab")
+    node.begin()
+    assert node.wait()
+    try:
+        refused(run(node.folder, "serve"), "Stop it first")
+        assert node.is_running()
+    finally:
+        node.stop()
+        node.log.close()
+
+
+@pytest.mark.parametrize("name", ["node.key", "local.key"])
+@pytest.mark.parametrize("harm", ["missing", "readable by others", "cut"])
+def test_key_files(node: RealNode, name: str, harm: str) -> None:
+    path = node.folder / "keys" / name
+    if harm == "missing":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.chmod(0o644)
+    refused(run(node.folder, "serve"), str(path))
+
+
+def test_a_database_of_a_newer_version_is_left_alone(node: RealNode) -> None:
+    path = node.folder / "node.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+        db.commit()
+    refused(run(node.folder, "serve"), "newer version")
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+
+
+def test_a_damaged_database(node: RealNode) -> None:
+    path = node.folder / "node.db"
+    for side in ("-wal", "-shm"):
+        Path(f"{path}{side}").unlink(missing_ok=True)
+    path.write_bytes(b"not a database at all" * 500)
+    refused(run(node.folder, "serve"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("[listen]\nprot = 1\n", "port"),
+        ("[listen]\nport = 99999\n", "port"),
+        ('[agency]\naddress = "http://elsewhere.invalid"\n', "https"),
+        ('[log]\nlevel = "loud"\n', "level"),
+        ("[listen\n", "staffetta.toml"),
+    ],
+)
+def test_a_setting_that_is_wrong_stops_the_start(node: RealNode, setting: str, word: str) -> None:
+    (node.folder / "staffetta.toml").write_text(setting)
+    refused(run(node.folder, "serve"), word)
+
+
+def test_setting_up_twice_harms_nothing(node: RealNode) -> None:
+    before = (node.folder / "keys" / "node.key").read_bytes()
+    answers = node.folder.parent / "lantern.toml"
+    refused(run(node.folder, "init", "--from", str(answers)), "already")
+    assert (node.folder / "keys" / "node.key").read_bytes() == before
+
+
+def test_commands_without_a_node_say_what_to_do(node: RealNode, tmp_path: Path) -> None:
+    refused(run(node.folder, "referral", "list"), "serve")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(run(empty, "serve"), "init")
+
+
+def test_a_wrong_passphrase_is_refused_without_saying_which_part_was_wrong(node: RealNode) -> None:
+    node.log = (node.folder.parent / "again.log").open("ab")
+    node.begin()
+    assert node.wait()
+    try:
+        said = run(node.folder, "login", "--handle", "lantern", text="wrong words entirely\n000000\n")
+        refused(said)
+        assert not (node.folder / "session.json").exists()
+    finally:
+        node.stop()
+        node.log.close()
+
+
+def test_files_are_for_the_node_alone(node: RealNode) -> None:
+    for path in node.folder.rglob("*"):
+        if path.name == "demo-clock":
+            continue
+        mode = path.stat().st_mode & 0o777
+        assert mode & 0o077 == 0 or path.suffix == ".toml", (path, oct(mode))
