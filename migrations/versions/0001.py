@@ -175,7 +175,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("release_id IS NOT NULL"),
             postgresql_where=sa.text("release_id IS NOT NULL"),
         )
-        batch_op.create_index("ix_messages_thread", ["thread_id", "at"], unique=False)
+        batch_op.create_index(
+            "ix_messages_waiting",
+            ["at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
 
     op.create_table(
         "notices",
@@ -351,9 +357,10 @@ def upgrade() -> None:
             "ix_followups_open",
             ["desk_id", "due_at"],
             unique=False,
-            sqlite_where=sa.text("NOT ended"),
-            postgresql_where=sa.text("NOT ended"),
+            sqlite_where=sa.text("ended IS 0"),
+            postgresql_where=sa.text("ended IS false"),
         )
+        batch_op.create_index("ix_followups_referral", ["referral_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_followups_thread_id"), ["thread_id"], unique=False)
 
     op.create_table(
@@ -500,8 +507,8 @@ def upgrade() -> None:
             "ix_threads_peer_open",
             ["peer"],
             unique=False,
-            sqlite_where=sa.text("open"),
-            postgresql_where=sa.text("open"),
+            sqlite_where=sa.text("open IS 1"),
+            postgresql_where=sa.text("open IS true"),
         )
 
     op.create_table(
@@ -652,7 +659,9 @@ def downgrade() -> None:
 
     op.drop_table("referrals")
     with op.batch_alter_table("threads", schema=None) as batch_op:
-        batch_op.drop_index("ix_threads_peer_open", sqlite_where=sa.text("open"), postgresql_where=sa.text("open"))
+        batch_op.drop_index(
+            "ix_threads_peer_open", sqlite_where=sa.text("open IS 1"), postgresql_where=sa.text("open IS true")
+        )
         batch_op.drop_index(
             "ix_threads_gap",
             sqlite_where=sa.text("gap_since IS NOT NULL"),
@@ -691,8 +700,9 @@ def downgrade() -> None:
     op.drop_table("records")
     with op.batch_alter_table("followups", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_followups_thread_id"))
+        batch_op.drop_index("ix_followups_referral")
         batch_op.drop_index(
-            "ix_followups_open", sqlite_where=sa.text("NOT ended"), postgresql_where=sa.text("NOT ended")
+            "ix_followups_open", sqlite_where=sa.text("ended IS 0"), postgresql_where=sa.text("ended IS false")
         )
         batch_op.drop_index(
             "ix_followups_due",
@@ -731,7 +741,11 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_table("notices")
     with op.batch_alter_table("messages", schema=None) as batch_op:
-        batch_op.drop_index("ix_messages_thread")
+        batch_op.drop_index(
+            "ix_messages_waiting",
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
         batch_op.drop_index(
             "ix_messages_release",
             sqlite_where=sa.text("release_id IS NOT NULL"),

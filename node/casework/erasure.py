@@ -149,8 +149,10 @@ def covered(release_id: str) -> Any:
     """The messages that a withdrawal of another agency's release concerns: what came under it, and what was said in
     the referrals that came under it, by either side.
     """
-    under = select(referrals.c.id).where(referrals.c.release_id == release_id)
-    return or_(messages.c.release_id == release_id, messages.c.referral_id.in_(under))
+    of_thread = select(releases.c.thread_id).where(releases.c.id == release_id).scalar_subquery()
+    under = select(referrals.c.id).where(referrals.c.thread_id == of_thread, referrals.c.release_id == release_id)
+    is_about = or_(messages.c.release_id == release_id, messages.c.referral_id.in_(under))
+    return (messages.c.thread_id == of_thread) & is_about
 
 
 def _held(release_id: str) -> Any:
@@ -179,7 +181,8 @@ def erase_referral(db: Connection, now: datetime, referral_id: str) -> None:
     query = (
         select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed)
         .join(bodies, bodies.c.content_hash == messages.c.content_hash)
-        .where(messages.c.referral_id == referral_id)
+        .join(referrals, referrals.c.thread_id == messages.c.thread_id)
+        .where(referrals.c.id == referral_id, messages.c.referral_id == referral_id)
     )
     for row in db.execute(query).all():
         present = list(record.parse(row.body_sealed).sections)

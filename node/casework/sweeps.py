@@ -14,7 +14,7 @@ from node.casework import mail, referrals
 from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
-from node.storage.tables import Side, cases, release_events, releases, threads, withdrawals
+from node.storage.tables import IS_PERMITTING, Side, cases, release_events, releases, threads, withdrawals
 from node.storage.tables import referrals as rows
 from protocol import referral
 from protocol.codes import ConsentState, Role, Status
@@ -55,10 +55,9 @@ def end_consents(db: Connection, here: Here, now: datetime, limit: int = 200) ->
 
     Only with a clock that is beyond doubt: a wrong one would stop help.
     """
-    permitting = (ConsentState.GIVEN, ConsentState.RENEWED)
     query = (
         select(releases.c.id, releases.c.ours, releases.c.case_id, releases.c.thread_id)
-        .where(releases.c.state.in_(permitting), releases.c.valid_until <= now)
+        .where(IS_PERMITTING, releases.c.valid_until <= now)
         .limit(limit)
     )
     ended = db.execute(query).all()

@@ -19,7 +19,7 @@ from node.exchange.batch import Batch
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
 from node.storage.rows import Pending
-from node.storage.tables import Arrival, bodies, messages, threads
+from node.storage.tables import IS_WAITING, Arrival, bodies, messages, threads
 from protocol.envelope import Opened
 from protocol.errors import RemoteError
 from protocol.messages import (
@@ -265,7 +265,7 @@ def give_up_orphans(db: Connection, here: Here, hooks: Hooks, now: datetime, bef
     """
     known = select(threads.c.id).where(threads.c.id == messages.c.thread_id).exists()
     query = select(messages.c.agency, messages.c.id).where(
-        messages.c.state == Arrival.WAITING, messages.c.at <= before, ~known
+        IS_WAITING, messages.c.at <= before, ~known
     )
     found = db.execute(query.limit(limit)).all()
     for row in found:

@@ -107,8 +107,18 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index of only the rows that are still open, so that it does not grow with what is finished."""
-    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+    """An index of only the rows that are still open, so that it does not grow with what is finished.
+
+    SQLite uses it only for a query that says exactly `where`: write such a query with the constants below, or with a
+    column's `is_(…)`, which SQLite has as `IS 0` and PostgreSQL as `IS false`.
+    """
+    on_postgresql = where.replace(" IS 0", " IS false").replace(" IS 1", " IS true")
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(on_postgresql))
+
+
+#: For queries that are to use a partial index.
+IS_WAITING = text("messages.state = 'waiting'")
+IS_PERMITTING = text("releases.state IN ('ConsentGiven', 'RenewedConsentGiven')")
 
 
 def _id(name: str = "id", *, nullable: bool = False) -> Column[str]:
@@ -310,7 +320,7 @@ threads = Table(
     Column("in_seq", BigInteger, nullable=False, server_default=text("0")),
     _hash("in_hash", nullable=True),
     Column("gap_since", UtcDateTime),
-    _partial("ix_threads_peer_open", "peer", where="open"),
+    _partial("ix_threads_peer_open", "peer", where="open IS 1"),
     _partial("ix_threads_gap", "gap_since", where="gap_since IS NOT NULL"),
 )
 
@@ -355,9 +365,9 @@ messages = Table(
     _one_of("type", MessageType),
     _one_of("state", (*Delivery, *Arrival)),
     _one_of("receipt_status", ReceiptStatus),
-    Index("ix_messages_thread", "thread_id", "at"),
     Index("ix_messages_chain", "thread_id", "agency", "epoch", "seq"),
     _partial("ix_messages_release", "release_id", where="release_id IS NOT NULL"),
+    _partial("ix_messages_waiting", "at", where="state = 'waiting'"),
     _partial(
         "ix_messages_aside",
         "state",
@@ -518,7 +528,8 @@ followups = Table(
     UniqueConstraint("plan_id", "ordinal"),
     _one_of("risk", Risk),
     _partial("ix_followups_due", "next_rung_at", where="next_rung_at IS NOT NULL"),
-    _partial("ix_followups_open", "desk_id", "due_at", where="NOT ended"),
+    Index("ix_followups_referral", "referral_id"),
+    _partial("ix_followups_open", "desk_id", "due_at", where="ended IS 0"),
 )
 
 escalations = Table(
