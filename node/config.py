@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -110,8 +111,10 @@ def _nearest(name: str, known: object) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def default_toml(*, address: str, host: str, port: int) -> str:
+def default_toml(*, address: str, host: str, port: int, database: Database) -> str:
     """The commented file that `staffetta init` writes."""
+    name = database.password_file
+    password = '# password_file = "database.password"' if name is None else f"password_file = {json.dumps(name)}"
     return f"""\
 # Staffetta. What is absent has its default; an unknown name stops the start. Secrets are never in here.
 
@@ -132,8 +135,8 @@ port = {port}
 
 [database]
 # For PostgreSQL: "postgresql+psycopg://staffetta@localhost/staffetta", with the password in a file of mode 0600.
-url = "sqlite:///node.db"
-# password_file = "database.password"
+url = {json.dumps(database.url)}
+{password}
 
 [log]
 level = "info"

@@ -43,6 +43,7 @@ class DemoAgency:
         self.client = Client(self.folder, self.address)
         self.local = Client(self.folder)
         self.sign_in: dict[str, str] = {}
+        self.database_url = "sqlite:///node.db"
         self.agency = ""
         self.desk = ""
 
@@ -60,6 +61,7 @@ class DemoAgency:
         answers.write_text(
             f'name = "{self.name}"\ntype = "{self.kind}"\nzone = "Europe/Rome"\naddress = "{self.address}"\n'
             f'handle = "{self.key}"\npassphrase_file = "{secret}"\nport = {self.port}\n'
+            f'database_url = "{self.database_url}"\n'
         )
         self.sign_in = {"address": self.address, "handle": self.key, "passphrase": passphrase}
         command = [*_program(), "--data", str(self.folder), "--json", "init", "--from", str(answers)]

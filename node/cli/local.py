@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from node import config
 from node.cli.context import Settings, pass_settings
 from node.cli.output import progress, show
 from node.errors import ConfigError
@@ -31,6 +32,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     passphrase_file: str
     host: str = "127.0.0.1"
     port: int = 8470
+    database_url: str = config.Database().url
+    database_password_file: str | None = None
     roles: tuple[Role, ...] = (
         Role.ADMINISTRATOR,
         Role.OFFICER,
@@ -43,19 +46,21 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @click.command()
 @click.option("--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Answers as TOML.")
+@click.option("--database", "database_url", help="For PostgreSQL: postgresql+psycopg://USER@HOST/NAME, empty so far.")
 @pass_settings
-def init(settings: Settings, file: Path | None) -> None:
+def init(settings: Settings, file: Path | None, database_url: str | None) -> None:
     """Set up a node in the data folder: keys, database, the agency, its first member of staff.
 
     Prints once what has to be kept on paper. Running it again changes nothing.
     """
-    from node import config
     from node.office import staff
     from node.storage import files
 
     if (settings.data_dir / config.NAME).exists():
         raise ConfigError("initialised", f"{settings.data_dir} holds a node already. Nothing was changed.")
     answers = _read(file) if file is not None else _ask()
+    if database_url is not None:
+        answers = msgspec.structs.replace(answers, database_url=database_url)
     passphrase = settings.passphrase(
         None if file is None else Path(answers.passphrase_file), "Choose a passphrase", confirm=True
     )
@@ -110,7 +115,7 @@ def _check_zone(zone: str) -> None:
 
 
 def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, Any]:
-    from node import app, config
+    from node import app
     from node.exchange.client import check_address
     from node.office import setup, staff
     from node.storage import migrate
@@ -129,7 +134,8 @@ def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, 
         else:
             path.unlink(missing_ok=True)
     keystore = Keystore.create(data_dir / "keys", now)
-    database = app.open_database(config.Config(data_dir=data_dir))
+    chosen = config.Database(url=answers.database_url, password_file=answers.database_password_file)
+    database = app.open_database(config.Config(data_dir=data_dir, database=chosen))
     try:
         migrate.upgrade(database)
         printed = database.write_sync(
@@ -146,7 +152,7 @@ def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, 
         )
     finally:
         database.close()
-    text = config.default_toml(address=answers.address, host=answers.host, port=answers.port)
+    text = config.default_toml(address=answers.address, host=answers.host, port=answers.port, database=chosen)
     (data_dir / config.NAME).write_text(text, encoding="utf-8")
     secret = base64.b32encode(printed.totp_secret).decode().rstrip("=")
     return {
@@ -171,7 +177,7 @@ def _now(data_dir: Path) -> datetime:
 @pass_settings
 def serve(settings: Settings) -> None:
     """Run the node until it is told to stop (Ctrl-C, SIGTERM). Logs are JSON lines on standard output."""
-    from node import app, config, log
+    from node import app, log
 
     loaded = config.load(settings.data_dir)
     log.setup(loaded.log.level)
@@ -182,7 +188,7 @@ def serve(settings: Settings) -> None:
 @pass_settings
 def migrate(settings: Settings) -> None:
     """Bring the database to this version. `serve` does it by itself at start."""
-    from node import app, config
+    from node import app
     from node.storage import migrate as migrations
 
     database = app.open_database(config.load(settings.data_dir))

@@ -264,9 +264,7 @@ def give_up_orphans(db: Connection, here: Here, hooks: Hooks, now: datetime, bef
     They are set aside and people are told. Returns how many.
     """
     known = select(threads.c.id).where(threads.c.id == messages.c.thread_id).exists()
-    query = select(messages.c.agency, messages.c.id).where(
-        IS_WAITING, messages.c.at <= before, ~known
-    )
+    query = select(messages.c.agency, messages.c.id).where(IS_WAITING, messages.c.at <= before, ~known)
     found = db.execute(query.limit(limit)).all()
     for row in found:
         this = (messages.c.agency == row.agency) & (messages.c.id == row.id)

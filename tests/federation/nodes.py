@@ -86,10 +86,14 @@ class RealNode(DemoAgency):
         return Client(self.folder, self.address)
 
 
-def make_pair(root: Path, kinds: tuple[str, str] = ("NGO", "NGO")) -> tuple[RealNode, RealNode]:
+def make_pair(
+    root: Path, kinds: tuple[str, str] = ("NGO", "NGO"), urls: tuple[str, str] | None = None
+) -> tuple[RealNode, RealNode]:
     """Two nodes that run, have met, and whose people have compared fingerprints; both people are signed in."""
     root.chmod(0o700)
     pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
+    if urls is not None:
+        pair[0].database_url, pair[1].database_url = urls
     processes = [node.set_up() for node in pair]
     for node, process in zip(pair, processes, strict=True):
         node.finish_set_up(process)
