@@ -134,8 +134,11 @@ def pipe(folder: Path) -> dict[str, float]:
     return found
 
 
-def meet(root: Path) -> tuple[DemoAgency, DemoAgency]:
+def meet(root: Path, urls: tuple[str, str] | None = None) -> tuple[DemoAgency, DemoAgency]:
+    root.mkdir(mode=0o700, exist_ok=True)
     one, other = (DemoAgency(root, key, f"Bench {key}", "NGO", "Desk") for key in ("sender", "receiver"))
+    if urls is not None:
+        one.database_url, other.database_url = urls
     for agency in (one, other):
         process = agency.set_up()
         agency.finish_set_up(process)
@@ -166,9 +169,49 @@ def load(sender: DemoAgency, receiver: DemoAgency, count: int, kind: str) -> dic
     return result
 
 
-def two_nodes(root: Path, count: int) -> dict[str, Any]:
+def fill(agency: DemoAgency, count: int) -> None:
+    """So many delivered messages of ended referrals, each with its row of every kind, inserted directly."""
+    db = sqlite3.connect(agency.folder / "node.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("BEGIN IMMEDIATE")
+    where = {"messages": "type = 'referral.request'", "referrals": "1", "threads": "1", "bodies": "1"}
+    for table, condition in where.items():
+        columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+        row = dict(zip(columns, db.execute(f"SELECT * FROM {table} WHERE {condition} LIMIT 1").fetchone(), strict=True))
+        if table == "referrals":
+            row |= {"status": "completed", "ended_at": row["requested_at"], "attention_at": None, "attention": None}
+        marks = ", ".join("?" * len(columns))
+        db.executemany(
+            f"INSERT INTO {table} VALUES ({marks})",
+            ([_other(table, row, name, number) for name in columns] for number in range(count)),
+        )
+    db.execute("COMMIT")
+    db.close()
+
+
+def _other(table: str, row: dict[str, Any], name: str, number: int) -> Any:
+    """The same row again, under another key."""
+    keys = {"messages": ("id", "referral_id"), "referrals": ("id",), "threads": (), "bodies": ("content_hash",)}
+    if name in keys[table]:
+        return f"{number:0{len(row[name])}x}"
+    if (table, name) in (("threads", "id"), ("messages", "thread_id"), ("referrals", "thread_id")):
+        return f"{number // 5:032x}" if table != "threads" else f"{number:032x}"
+    return row[name]
+
+
+def stored(sender: DemoAgency, receiver: DemoAgency, count: int, finished: int) -> dict[str, Any]:
+    """The same loads once more, beside many finished messages: nothing may grow with them."""
+    sender.stop()
+    receiver.stop()
+    for agency in (sender, receiver):
+        fill(agency, finished)
+    receiver.start()
+    return {kind: load(sender, receiver, count, kind) for kind in ("sustained", "backlog")}
+
+
+def two_nodes(root: Path, count: int, urls: tuple[str, str] | None = None, finished: int = 0) -> dict[str, Any]:
     """(b) two node processes, durable at both ends."""
-    sender, receiver = meet(root)
+    sender, receiver = meet(root, urls)
     found: dict[str, Any] = {}
     try:
         sender.stop()
@@ -182,10 +225,25 @@ def two_nodes(root: Path, count: int) -> dict[str, Any]:
         found["latency"] = load(sender, receiver, 200, "latency")
         found["sustained"] = load(sender, receiver, count, "sustained")
         found["backlog"] = load(sender, receiver, count, "backlog")
+        if finished:
+            found["beside_finished"] = stored(sender, receiver, count, finished)
     finally:
         sender.stop()
         receiver.stop()
     return found
+
+
+def on_postgresql(root: Path, count: int) -> dict[str, Any]:
+    """The same on PostgreSQL: one server for both nodes, started and removed here."""
+    from tests.postgres import PostgresServer
+
+    server = PostgresServer()
+    try:
+        server.start()
+        urls = (server.url(server.create_database()), server.url(server.create_database()))
+        return two_nodes(root, count, urls)
+    finally:
+        server.remove()
 
 
 def compare(now: dict[str, Any], before: dict[str, Any], path: str = "") -> list[str]:
@@ -204,6 +262,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--count", type=int, default=5000, help="referrals in each of the two loads")
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results.json")
+    parser.add_argument("--finished", type=int, default=0, help="measure once more beside so many finished messages")
+    parser.add_argument("--postgresql", action="store_true", help="also on a PostgreSQL server of its own")
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="staffetta-bench-"))
     root.chmod(0o700)
@@ -212,8 +272,10 @@ def main() -> None:
             "machine": machine(),
             "primitives": primitives(),
             "pipe": pipe(root),
-            "sqlite": two_nodes(root, chosen.count),
+            "sqlite": two_nodes(root / "sqlite", chosen.count, finished=chosen.finished),
         }
+        if chosen.postgresql:
+            result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     crypto_per_second = 1e6 / sum(result["primitives"][name] for name in ("seal_us", "open_us"))
