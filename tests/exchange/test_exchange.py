@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mail: one promise each, on both kinds of database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select, update
+
+from node.casework import consents, referrals
+from node.exchange import inbox, outbox, peers
+from node.storage.tables import agencies, batches, invites, messages, tasks, threads
+from node.storage.tables import outbox as outbox_rows
+from node.storage.tables import referrals as referral_rows
+from protocol import framing, identity, invite
+from protocol.codes import AgencyType
+from protocol.directory import Standing
+from protocol.errors import LocalError, RemoteError
+from protocol.referral import Action
+from tests.world import START, Agency, carry, make_agency, meet, refer, settle_all
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+Pair = tuple[Agency, Agency]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    names: list[str] = []
+    urls = ["sqlite://", "sqlite://"]
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        names = [server.create_database() for _ in urls]
+        urls = [server.url(name) for name in names]
+    both = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", url=urls[1])
+    meet(*both)
+    yield both
+    for agency in both:
+        agency.store.engine.dispose()
+    for name in names:
+        request.getfixturevalue("postgres").drop_database(name)
+
+
+def value(agency: Agency, query: Any) -> Any:
+    return agency.store.read(lambda db: db.execute(query).scalar())
+
+
+def values(agency: Agency, query: Any) -> list[Any]:
+    return list(agency.store.read(lambda db: db.execute(query).scalars().all()))
+
+
+def claim(agency: Agency, other: Agency, now: Any = START) -> outbox.Dispatch:
+    found = agency.store.write(outbox.claim, agency.here, agency.mail, now, other.id)
+    assert found is not None
+    return found
+
+
+def receive(agency: Agency, body: bytes, now: Any = START) -> inbox.Received:
+    return agency.store.write(inbox.receive, agency.here, agency.mail, now, framing.unframe(body))
+
+
+def test_a_duplicate_gets_the_stored_receipt_whatever_has_happened_since(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    dispatch = claim(ngo, shelter)
+    first = receive(shelter, dispatch.body)
+    shelter.do(referrals.act, START + HOUR, referral_id=referral, action=Action.ACCEPT)
+    again = receive(shelter, dispatch.body, START + DAY)
+    assert (again.applied, again.duplicates) == (0, 1)
+    assert again.entries == first.entries
+    assert value(shelter, select(referral_rows.c.status)) == "accepted"
+
+
+def test_the_same_id_with_other_content_is_an_alarm(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    carry(ngo, shelter, START)
+    raw = value(ngo, select(messages.c.content).where(messages.c.id == referral))
+    forged = raw.replace(b'"normal"', b'"urgent"')
+    assert forged != raw
+    from protocol import envelope
+
+    key = ngo.here.directory.members[shelter.id].peer.sealing_key(int(START.timestamp()))
+    assert key is not None
+    sender = envelope.Sender(ngo.here.agency, ngo.here.keystore.node)
+    sealed = envelope.seal([envelope.Outgoing(forged)], sender, key, int(START.timestamp()))[0]
+    got = receive(shelter, framing.frame([sealed.raw]))
+    (entries,) = got.entries.values()
+    assert str(entries[0].status) == "rejected"
+    assert "alarm-id-reused" in values(shelter, select(tasks.c.kind))
+    assert value(shelter, select(referral_rows.c.priority)) == "normal"
+
+
+def test_a_new_sealing_key_changes_the_envelope_and_not_the_message(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    before = claim(ngo, shelter)
+    ngo.store.write(outbox.fail, START, before, 0.5)
+    shelter.here.keystore.rotate(START + 8 * DAY)
+    raw = shelter.bundle(START + 8 * DAY)
+    known = ngo.here.directory.members[shelter.id].peer
+    ngo.store.write(
+        peers.store_peer, ngo.here, START, identity.verify_bundle(raw, int((START + 8 * DAY).timestamp()), known)
+    )
+    ngo.reload(START + 8 * DAY)
+    after = claim(ngo, shelter, START + 8 * DAY + HOUR)
+    assert before.claimed[0].content_hash == after.claimed[0].content_hash
+    assert before.body[44:52] != after.body[44:52], "another key is named in the header"
+    for body in (after.body, before.body):
+        receive(shelter, body, START + 8 * DAY + HOUR)
+    assert values(shelter, select(messages.c.id).where(messages.c.id == referral)) == [referral]
+
+
+def test_two_processes_do_not_send_the_same_at_once(pair: Pair) -> None:
+    ngo, shelter = pair
+    refer(ngo, shelter)
+    claim(ngo, shelter)
+    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, shelter.id) is None
+    assert claim(ngo, shelter, START + outbox.LEASE + MINUTE), "after the lease it is anybody's again"
+
+
+def test_a_peer_that_answers_and_says_nothing_gets_its_back_off(pair: Pair) -> None:
+    ngo, shelter = pair
+    refer(ngo, shelter)
+    dispatch = claim(ngo, shelter)
+    assert ngo.store.write(outbox.settle, ngo.here, ngo.mail, START, dispatch, [], 0.5) == 0
+    ngo.store.write(outbox.fail, START, claim(ngo, shelter), 0.5)
+    assert value(ngo, select(agencies.c.failures)) == 2
+    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, shelter.id) is None
+    assert claim(ngo, shelter, START + 6 * timedelta(seconds=1))
+
+
+def test_a_message_from_the_peer_ends_the_wait_and_a_duplicate_does_not(pair: Pair) -> None:
+    ngo, shelter = pair
+    refer(shelter, ngo)
+    dispatch = claim(shelter, ngo)
+    receive(ngo, dispatch.body)
+    for _ in range(6):
+        ngo.store.write(outbox._back_off, START, shelter.id, 0.5)
+    receive(ngo, dispatch.body)
+    assert value(ngo, select(agencies.c.failures)) == 6
+    shelter.store.write(outbox.fail, START, dispatch, 0.5)
+    refer(shelter, ngo)
+    receive(ngo, claim(shelter, ngo, START + HOUR).body, START + HOUR)
+    assert value(ngo, select(agencies.c.failures)) == 0 and value(ngo, select(agencies.c.retry_at)) is None
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_the_waits(failures: int, chance: float) -> None:
+    nominal = (0, 5, 15, 60, 300, 900, 1800, 3600)[min(failures, 7)]
+    assert 0.8 * nominal - 1e-6 <= outbox.backoff_seconds(failures, chance) <= 1.2 * nominal + 1e-6
+
+
+def test_what_cannot_be_delivered_in_time_is_a_persons_task(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    late = START + 30 * DAY
+    assert ngo.store.write(outbox.expire, ngo.here, ngo.mail, late - MINUTE) == 0
+    assert ngo.store.write(outbox.expire, ngo.here, ngo.mail, late + MINUTE) == 1
+    assert value(ngo, select(messages.c.state).where(messages.c.id == referral)) == "expired"
+    assert "message-expired" in values(ngo, select(tasks.c.kind))
+    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, late + HOUR, shelter.id) is None
+
+
+def test_a_withdrawal_reaches_an_agency_that_was_off_for_half_a_year(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    settle_all(pair, START)
+    release = value(ngo, select(referral_rows.c.release_id).where(referral_rows.c.id == referral))
+    ngo.do(consents.withdraw, START + DAY, release_id=release, by_person=True, erase=True)
+    later = START + 180 * DAY
+    ngo.store.write(outbox.expire, ngo.here, ngo.mail, later)
+    for agency, other in ((ngo, shelter), (shelter, ngo)):
+        agency.here.keystore.rotate(later)
+        raw = agency.bundle(later)
+        known = other.here.directory.members[agency.id].peer
+        found = identity.verify_bundle(raw, int(later.timestamp()), known)
+        other.store.write(peers.store_peer, other.here, later, found)
+        other.reload(later)
+    settle_all(pair, later)
+    locked = select(messages.c.locked_at).where(messages.c.id == referral)
+    assert value(shelter, locked) is not None
+    assert not values(ngo, select(outbox_rows.c.number))
+
+
+def test_consent_that_ended_while_it_waited_keeps_the_data_here(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    release = value(ngo, select(referral_rows.c.release_id).where(referral_rows.c.id == referral))
+    ngo.do(consents.withdraw, START, release_id=release, by_person=True, erase=False)
+    settle_all(pair, START + MINUTE)
+    assert value(ngo, select(messages.c.state).where(messages.c.id == referral)) == "withheld"
+    assert not values(shelter, select(messages.c.id).where(messages.c.type == "referral.request"))
+    assert value(ngo, select(referral_rows.c.status)) == "cancelled"
+
+
+def test_one_message_that_fails_does_not_stop_those_beside_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    ngo, shelter = pair
+    sent = [refer(ngo, shelter) for _ in range(4)]
+    dispatch = claim(ngo, shelter)
+    real = type(shelter.mail).apply
+
+    def failing(self: Any, db: Any, here: Any, now: Any, content: Any, body: bytes, pending: Any) -> None:
+        if content.id == sent[1]:
+            raise ZeroDivisionError
+        real(self, db, here, now, content, body, pending)
+
+    monkeypatch.setattr(type(shelter.mail), "apply", failing)
+
+    class Direct:
+        async def write(self, fn: Any, *args: Any) -> Any:
+            return shelter.store.write(fn, *args)
+
+    import asyncio
+
+    taking = inbox.take_in(Direct(), shelter.here, shelter.mail, START, framing.unframe(dispatch.body))  # type: ignore[arg-type]
+    got = asyncio.run(taking)
+    (entries,) = got.entries.values()
+    assert {e.message: str(e.status) for e in entries} == {
+        one: "rejected" if one == sent[1] else "delivered" for one in sent
+    }
+    assert sorted(values(shelter, select(referral_rows.c.id))) == sorted(set(sent) - {sent[1]})
+    assert "alarm-internal" in values(shelter, select(tasks.c.kind))
+    answer = inbox.answer(shelter.here, START, got)
+    assert ngo.store.write(outbox.settle, ngo.here, ngo.mail, START, dispatch, answer, 0.5) == 4
+    assert "message-rejected" in values(ngo, select(tasks.c.kind))
+
+
+def test_a_fork_is_refused_and_shown(pair: Pair) -> None:
+    """As from a node that was restored from last week's backup and sends again from there."""
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    settle_all(pair, START)
+    ngo.do(referrals.note, START, referral_id=referral, text="Before.")
+    settle_all(pair, START)
+    restored = value(ngo, select(messages.c.content_hash).where(messages.c.id == referral))
+    ngo.store.write(lambda db: db.execute(update(threads).values(out_seq=1, out_hash=restored)) and None)
+    ngo.do(referrals.note, START, referral_id=referral, text="After.")
+    assert carry(ngo, shelter, START) == 1
+    assert "alarm-fork" in values(shelter, select(tasks.c.kind))
+    assert sorted(values(ngo, select(messages.c.state).where(messages.c.type == "referral.note"))) == [
+        "delivered",
+        "rejected",
+    ]
+
+
+def test_a_blocked_agency_is_not_heard_and_gets_only_what_protects_a_person(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    settle_all(pair, START)
+    ngo.store.write(peers.block, ngo.here, shelter.id)
+    ngo.reload(START)
+    shelter.do(referrals.note, START, referral_id=referral, text="Hello?")
+    got = receive(ngo, claim(shelter, ngo).body)
+    assert not got.entries and got.refused == {"unknown-sender": 1}
+    with pytest.raises(LocalError) as refusal:
+        refer(ngo, shelter)
+    assert refusal.value.code == "peer-blocked"
+    release = value(ngo, select(referral_rows.c.release_id).where(referral_rows.c.id == referral))
+    ngo.do(consents.withdraw, START, release_id=release, by_person=True, erase=True)
+    assert {claimed.type for claimed in claim(ngo, shelter).claimed} == {"consent.withdraw", "referral.cancel"}
+
+
+def test_signatures_of_a_batch_are_kept_once_and_prove_each_message(pair: Pair) -> None:
+    ngo, shelter = pair
+    sent = [refer(ngo, shelter) for _ in range(5)]
+    carry(ngo, shelter, START)
+    kept = values(shelter, select(messages.c.batch_id).where(messages.c.id.in_(sent)))
+    assert len(kept) == 5 and len(set(kept)) == 1
+    assert values(shelter, select(batches.c.id).where(batches.c.id == kept[0])) == [kept[0]]
+
+
+# -- meeting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> tuple[Agency, Agency, Agency]:
+    names = ("Lantern", "Harbour", "Beacon")
+    return tuple(make_agency(tmp_path, name) for name in names)  # type: ignore[return-value]
+
+
+def ask(one: Agency, made: invite.Invite, other: Agency, now: Any = START) -> bytes | None:
+    asked = other.store.write(peers.invite_request, other.here, now, made)
+    return one.store.write(peers.register, one.here, one.mail, now, invite.parse_request(asked))
+
+
+def make_invite(one: Agency, kind: AgencyType = AgencyType.NGO) -> invite.Invite:
+    return one.store.write(peers.create_invite, one.here, one.actor.staff_id, START, kind, "http://localhost:1")
+
+
+def test_an_invite_works_once_and_a_second_use_is_an_alarm(strangers: tuple[Agency, Agency, Agency]) -> None:
+    one, other, third = strangers
+    made = make_invite(one)
+    assert ask(one, made, other) is not None
+    assert ask(one, made, other) is not None, "the same agency again: its answer was lost"
+    assert ask(one, made, third) is None
+    assert "alarm-invite-reused" in values(one, select(tasks.c.kind))
+    assert value(one, select(invites.c.second_uses)) == 1
+    assert values(one, select(agencies.c.agency)) == [other.id]
+
+
+def test_an_invite_ends_and_its_secret_is_not_stored(strangers: tuple[Agency, Agency, Agency]) -> None:
+    one, other, _ = strangers
+    made = make_invite(one)
+    stored = one.store.read(lambda db: dict(db.execute(select(invites)).mappings().one()))
+    assert made.secret not in str(stored)
+    assert ask(one, made, other, START + 7 * DAY) is None
+    wrong = invite.Invite(made.address, made.invite, made.agency, "0" * 32)
+    assert ask(one, wrong, other) is None
+
+
+def test_an_invite_is_for_one_type_of_agency(strangers: tuple[Agency, Agency, Agency]) -> None:
+    one, other, _ = strangers
+    with pytest.raises(RemoteError) as refusal:
+        ask(one, make_invite(one, AgencyType.LAW_ENFORCEMENT), other)
+    assert refusal.value.code == "invite-type"
+
+
+def test_before_both_have_compared_nothing_personal_goes(strangers: tuple[Agency, Agency, Agency]) -> None:
+    one, other, _ = strangers
+    meet(one, other, verify=False)
+    with pytest.raises(LocalError) as refusal:
+        refer(one, other)
+    assert refusal.value.code == "peer-unverified" and "peer verify" in refusal.value.text
+    digits = identity.fingerprint(other.id, one.here.directory.members[other.id].peer.root.hash)
+    wrong = digits.replace(digits[0], "1" if digits[0] != "1" else "2")
+    with pytest.raises(LocalError) as refusal:
+        one.store.write(peers.verify_peer, one.here, one.actor.staff_id, START, other.id, wrong)
+    assert refusal.value.code == "fingerprint"
+    standing = one.store.write(peers.verify_peer, one.here, one.actor.staff_id, START, other.id, digits)
+    assert standing is Standing.UNVERIFIED, "the other one has not heard ours yet"
