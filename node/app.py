@@ -359,11 +359,12 @@ async def serve(config: Config, *, ready: Callable[[Node], None] | None = None) 
     """Run a node until SIGTERM or SIGINT."""
     import signal
 
-    node = Node(config)
-    await node.start()
     loop, done = asyncio.get_running_loop(), asyncio.Event()
+    # Before anything else: whoever is told to stop while it starts stops in order too.
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, done.set)
+    node = Node(config)
+    await node.start()
     log.info("node_ready", port=node.port, agency=node.here.agency)
     if ready is not None:
         ready(node)

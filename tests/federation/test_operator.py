@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -149,3 +150,28 @@ def test_files_are_for_the_node_alone(node: RealNode) -> None:
             continue
         mode = path.stat().st_mode & 0o777
         assert mode & 0o077 == 0 or path.suffix == ".toml", (path, oct(mode))
+
+
+def test_told_to_stop_it_finishes_and_ends_with_0(node: RealNode) -> None:
+    node.log = (node.folder.parent / "again.log").open("ab")
+    node.begin()
+    assert node.wait() and node.process is not None
+    node.process.terminate()
+    assert node.process.wait(timeout=20) == 0
+    node.log.close()
+    lines = (node.folder.parent / "again.log").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines][-1] == "node_stopped"
+    assert not (node.folder / "node.sock").exists()
+    with closing(sqlite3.connect(node.folder / "node.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_doctor_finds_what_is_wrong_and_says_what_to_do(node: RealNode) -> None:
+    done = run(node.folder, "--json", "doctor")
+    assert done.returncode == 1, "the node does not run: that is a finding"
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert findings["keys"]["ok"] and findings["primitives"]["ok"] and not findings["node"]["ok"]
+    (node.folder / "keys" / "node.key").chmod(0o644)
+    done = run(node.folder, "--json", "doctor")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert not findings["keys"]["ok"] and "chmod" in findings["keys"]["text"]
