@@ -41,7 +41,8 @@ lint: setup
 test: setup
 	@.ci/system-packages
 	@$(MAKE) lint
-	$(PY) -m pytest -n $(JOBS) $(ARGS)
+	$(PY) -m pytest -n $(JOBS) $(if $(ARGS),$(ARGS),-m "not alone")
+	$(if $(ARGS),,$(PY) -m pytest -m alone)
 
 simulate: setup
 	@$(PY) -m tests.simulator --seeds $(SEEDS) $(ARGS)

@@ -39,4 +39,6 @@ class Batch:
         self.waited_for: set[str] = set()
         # Threads that do not exist because the message that would have begun them was refused.
         self.refused: set[str] = set()
+        # Threads in which something may have waited for the message that is being taken.
+        self.followed: list[dict[str, Any]] = []
         self.result = Received()

@@ -74,7 +74,7 @@ def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
             _begin_later(batch, content)
             raise
         if content.thread in batch.waited_for:
-            _fill(batch, thread)
+            batch.followed.append(thread)
         return Arrival.APPLIED
     if thread["peer"] != content.sender:
         raise RemoteError("foreign-thread", "This thread is with another agency.")
@@ -103,7 +103,7 @@ def _begin_later(batch: Batch, first: ReferralRequest) -> None:
     for row in batch.db.execute(query).all():
         content = parse(row.content)
         if isinstance(content, ReferralRequest) and _apply_waiting(batch, content, row):
-            _fill(batch, _add_thread(batch, content, row.content_hash))
+            batch.followed.append(_add_thread(batch, content, row.content_hash))
             return
         this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
         batch.db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))
@@ -144,10 +144,10 @@ def _apply_in_order(batch: Batch, thread: dict[str, Any], content: Threaded, mes
     except RemoteError:
         # A refused message keeps its place in the chain: what follows it does follow it.
         if had_gap:
-            _fill(batch, thread)
+            batch.followed.append(thread)
         raise
     if had_gap:
-        _fill(batch, thread)
+        batch.followed.append(thread)
     return Arrival.APPLIED
 
 
@@ -181,6 +181,12 @@ _NEXT = select(messages).where(
     messages.c.seq == bindparam("place"),
     messages.c.state.in_(_PLACED),
 )
+
+
+def fill_followed(batch: Batch) -> None:
+    """What waited for the message that was just remembered is applied. Not before: it may refer to it."""
+    while batch.followed:
+        _fill(batch, batch.followed.pop())
 
 
 def _fill(batch: Batch, thread: dict[str, Any]) -> None:

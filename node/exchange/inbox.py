@@ -206,7 +206,9 @@ def _take(batch: Batch, message: Opened) -> ReceiptEntry:
         batch.result.refused[refusal.code] += 1
     else:
         batch.result.applied += 1
-    return _remember(batch, message, state, status, code)
+    entry = _remember(batch, message, state, status, code)
+    chains.fill_followed(batch)
+    return entry
 
 
 _STATUS: Final = {

@@ -94,6 +94,17 @@ def make_pair(
     pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
     if urls is not None:
         pair[0].database_url, pair[1].database_url = urls
+    try:
+        _introduce(*pair, kinds[1])
+    except BaseException:
+        for node in pair:
+            node.end()
+        raise
+    return pair
+
+
+def _introduce(one: RealNode, other: RealNode, kind: str) -> None:
+    pair = (one, other)
     processes = [node.set_up() for node in pair]
     for node, process in zip(pair, processes, strict=True):
         node.finish_set_up(process)
@@ -103,13 +114,11 @@ def make_pair(
         assert node.wait()
         node.log_in()
         node.desk = node.client.post("/api/v1/desks", {"name": "Desk"})["id"]
-    one, other = pair
-    made = one.client.post("/api/v1/peers/invites", {"type": kinds[1]})
+    made = one.client.post("/api/v1/peers/invites", {"type": kind})
     other.client.post("/api/v1/peers/accept", {"invite": made["invite"]})
     for here, there in ((one, other), (other, one)):
         heard = there.client.get("/api/v1/peers")["our_fingerprint"]
         here.client.post(f"/api/v1/peers/{there.agency}/verify", {"fingerprint": heard})
-    return one, other
 
 
 def form(recipient: RealNode, **changes: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Flow(threading.Thread):
             time.sleep(0.005)
 
 
-@pytest.mark.long
+@pytest.mark.alone
 def test_fifty_kills_and_every_referral_is_delivered_exactly_once(tmp_path: Path) -> None:
     rng = random.Random(20270301)
     sender, recipient = make_pair(tmp_path)
