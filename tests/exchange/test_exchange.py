@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from node.casework import consents, referrals
+from node.casework import consents, referrals, sweeps
 from node.exchange import inbox, outbox, peers
 from node.storage.tables import agencies, batches, invites, messages, tasks, threads
 from node.storage.tables import outbox as outbox_rows
@@ -273,6 +273,69 @@ def test_signatures_of_a_batch_are_kept_once_and_prove_each_message(pair: Pair) 
     kept = values(shelter, select(messages.c.batch_id).where(messages.c.id.in_(sent)))
     assert len(kept) == 5 and len(set(kept)) == 1
     assert values(shelter, select(batches.c.id).where(batches.c.id == kept[0])) == [kept[0]]
+
+
+def one_by_one(sender: Agency, other: Agency, count: int) -> list[outbox.Dispatch]:
+    """Each message in a request of its own, all under way at once."""
+    found = []
+    for _ in range(count):
+        dispatch = sender.store.write(outbox.claim, sender.here, sender.mail, START, other.id, 1)
+        assert dispatch is not None
+        found.append(dispatch)
+    return found
+
+
+def states(agency: Agency) -> list[str]:
+    query = select(messages.c.state).where(messages.c.incoming.is_(True), messages.c.seq.is_not(None))
+    return values(agency, query.order_by(messages.c.seq))
+
+
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 0), (2, 0, 1), (1, 0, 2)])
+def test_what_comes_early_waits_and_is_applied_in_its_order(pair: Pair, order: tuple[int, ...]) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    ngo.do(referrals.note, START, referral_id=referral, text="One.")
+    ngo.do(referrals.note, START, referral_id=referral, text="Two.")
+    requests = one_by_one(ngo, shelter, 3)
+    for number in order:
+        got = receive(shelter, requests[number].body)
+        assert [str(e.status) for e in got.entries[ngo.id]] == ["delivered"], "stored is enough for a receipt"
+    assert states(shelter) == ["applied"] * 3
+    assert value(shelter, select(threads.c.in_seq)) == 3 and value(shelter, select(threads.c.gap_since)) is None
+
+
+def test_a_gap_is_asked_about_and_filled(pair: Pair) -> None:
+    """A peer that answered and discarded: its disk was put back to yesterday."""
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    settle_all(pair, START)
+    ngo.do(referrals.note, START, referral_id=referral, text="Lost.")
+    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    lost, kept = one_by_one(ngo, shelter, 2)
+    receive(shelter, kept.body)
+    ngo.store.write(lambda db: outbox._end(db, ngo.here, outbox.Delivery.DELIVERED, [lost.claimed[0].message_id]))
+    assert states(shelter) == ["applied", "waiting"]
+    assert shelter.store.write(sweeps.ask_for_gaps, shelter.here, START + 23 * HOUR) == 0
+    assert shelter.store.write(sweeps.ask_for_gaps, shelter.here, START + 25 * HOUR) == 1
+    settle_all(pair, START + 25 * HOUR)
+    assert states(shelter) == ["applied"] * 3
+    assert value(shelter, select(threads.c.gap_since)) is None
+
+
+def test_a_gap_that_can_no_longer_be_filled_is_given_up_and_people_are_told(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    settle_all(pair, START)
+    ngo.do(referrals.note, START, referral_id=referral, text="Expires.")
+    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    lost, kept = one_by_one(ngo, shelter, 2)
+    receive(shelter, kept.body)
+    ngo.store.write(lambda db: outbox._end(db, ngo.here, outbox.Delivery.EXPIRED, [lost.claimed[0].message_id]))
+    late = START + 38 * DAY
+    assert shelter.store.write(sweeps.ask_for_gaps, shelter.here, late) == 1
+    assert states(shelter) == ["applied", "applied"]
+    assert "alarm-gap" in values(shelter, select(tasks.c.kind))
+    assert shelter.store.write(sweeps.ask_for_gaps, shelter.here, late + 2 * DAY) == 0
 
 
 # -- meeting ---------------------------------------------------------------------------------------------------------
