@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.postgres import PostgresServer
+from tests.world import Agency, make_agency, meet
 
 # The machine is shared and slow at times: a test fails for what it finds, not for how long it took. Derandomised,
 # so that a run that was green stays green until the code changes.
@@ -77,3 +78,21 @@ def database_url(request: pytest.FixtureRequest) -> str:
     url = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     assert isinstance(url, str)
     return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agency, Agency]]:
+    """Two agencies that have met and compared fingerprints; the test runs once on each kind of database."""
+    names: list[str] = []
+    urls = ["sqlite://", "sqlite://"]
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        names = [server.create_database() for _ in urls]
+        urls = [server.url(name) for name in names]
+    agencies = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", url=urls[1])
+    meet(*agencies)
+    yield agencies
+    for agency in agencies:
+        agency.store.engine.dispose()
+    for name in names:
+        request.getfixturevalue("postgres").drop_database(name)

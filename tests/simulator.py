@@ -761,12 +761,14 @@ def check_house(world: World, node: Node) -> None:
     need(not node.rows(select(outbox_rows.c.number)), "everything that can be delivered is delivered", node=node.name)
     with node.engine.connect() as db:
         need(audit.verify(db)[1] is None, "the audit trail is whole", node=node.name)
-        need(sweeps.open_without_date(db) == 0, "everything open has a next date", node=node.name)
     twice = select(audit_rows.c.action, audit_rows.c.subject_id).where(audit_rows.c.action.like("receive.%"))
     received = Counter((row.action, row.subject_id) for row in node.rows(twice))
     need(all(count == 1 for count in received.values()), "nothing is applied twice", node=node.name)
     for row in node.rows(select(referral_rows)):
         status = Status(row.status)
+        if status in (Status.REQUESTED, Status.RECEIVED):
+            has_date = row.attention_at is not None or row.attention is not None
+            need(has_date, "everything open has a next date", node=node.name)
         need((row.ended_at is not None) == (status in FINAL), "what has ended says so", status=status)
         need((row.held_from is not None) == (status is Status.ON_HOLD), "a hold knows where it returns", status=status)
         need(row.desk_id == node.desk, "everything open has somebody responsible")

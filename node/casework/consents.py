@@ -336,11 +336,6 @@ def _own_release(db: Connection, actor: Actor, release_id: str) -> Any:
     return row
 
 
-def load_release(db: Connection, actor: Actor, release_id: str) -> Any:
-    """A release that we collected, if the actor may see its case."""
-    return _own_release(db, actor, release_id)
-
-
 def show_consents(db: Connection, actor: Actor, case_id: str) -> list[dict[str, Any]]:
     """The releases of a case and who holds what under each: locked, erased, kept, or not answered yet."""
     cases.load(db, actor, case_id)

@@ -14,10 +14,10 @@ from node.casework import mail, referrals
 from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
-from node.storage.tables import IS_PERMITTING, Side, cases, release_events, releases, threads, withdrawals
+from node.storage.tables import IS_PERMITTING, cases, release_events, releases, threads, withdrawals
 from node.storage.tables import referrals as rows
 from protocol import referral
-from protocol.codes import ConsentState, Role, Status
+from protocol.codes import ConsentState, Role
 from protocol.encoding import EXPIRY_GRACE_DAYS, MESSAGE_LIFE_DAYS
 from protocol.messages import ThreadResync
 from protocol.referral import Attention
@@ -107,15 +107,3 @@ def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) ->
             outbox.compose(db, here, now, row.id, ThreadResync, missing_epoch=first.epoch, missing_from=missing)
             db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=now))
     return len(gaps) + chains.give_up_orphans(db, here, mail.Mail(), now, now - GAP_FINAL)
-
-
-def open_without_date(db: Connection) -> int:
-    """How many open referrals have no next date: must always be none (an invariant that tests look at)."""
-    query = select(rows.c.id).where(
-        rows.c.ended_at.is_(None),
-        rows.c.attention_at.is_(None),
-        rows.c.attention.is_(None),
-        rows.c.status.in_([Status.REQUESTED, Status.RECEIVED]),
-        rows.c.side.in_([Side.SOURCE, Side.TARGET]),
-    )
-    return len(db.execute(query).all())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,23 +26,6 @@ from tests.world import START, Agency, carry, make_agency, meet, refer, settle_a
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 Pair = tuple[Agency, Agency]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
-    names: list[str] = []
-    urls = ["sqlite://", "sqlite://"]
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        names = [server.create_database() for _ in urls]
-        urls = [server.url(name) for name in names]
-    both = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", url=urls[1])
-    meet(*both)
-    yield both
-    for agency in both:
-        agency.store.engine.dispose()
-    for name in names:
-        request.getfixturevalue("postgres").drop_database(name)
 
 
 def value(agency: Agency, query: Any) -> Any:
