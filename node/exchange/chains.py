@@ -40,21 +40,24 @@ _AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel, ThreadResync)
 _IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
 _THREADS = select(threads).where(threads.c.id.in_(_IDS))
 #: Of threads that do not exist: what came before the first message, and first messages that were refused.
-_EARLY = select(messages.c.thread_id, messages.c.state).where(
+_EARLY = select(messages.c.thread_id, messages.c.agency, messages.c.state).where(
     messages.c.thread_id.in_(_IDS),
     or_(messages.c.state == Arrival.WAITING, (messages.c.state == Arrival.QUARANTINED) & (messages.c.seq == 1)),
 )
 
 
 def load_threads(batch: Batch, opened: Sequence[Opened]) -> None:
-    ids = {m.content.thread for m in opened if isinstance(m.content, Threaded)}
+    senders = {m.content.thread: m.content.sender for m in opened if isinstance(m.content, Threaded)}
+    ids = senders.keys()
     if ids:
         for found in batch.db.execute(_THREADS, {"ids": list(ids)}).mappings():
             batch.threads[found["id"]] = {**found, "moved": False}
         new = ids - batch.threads.keys()
         if new:
             for row in batch.db.execute(_EARLY, {"ids": list(new)}):
-                (batch.waited_for if row.state == Arrival.WAITING else batch.refused).add(row.thread_id)
+                # What another agency sent under the same id says nothing about this one's thread.
+                if row.agency == senders[row.thread_id]:
+                    (batch.waited_for if row.state == Arrival.WAITING else batch.refused).add(row.thread_id)
 
 
 def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:

@@ -286,6 +286,21 @@ def test_what_comes_early_waits_and_is_applied_in_its_order(pair: Pair, order: t
     assert value(shelter, select(threads.c.in_seq)) == 3 and value(shelter, select(threads.c.gap_since)) is None
 
 
+def test_what_another_agency_sent_under_the_same_thread_id_spoils_nothing(pair: Pair) -> None:
+    """A thread's id is random, and still nobody else may end one by guessing it."""
+    ngo, shelter = pair
+    referral = refer(ngo, shelter)
+    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    first, second = one_by_one(ngo, shelter, 2)
+    row = ngo.store.read(lambda db: dict(db.execute(select(messages).where(messages.c.seq == 1)).mappings().one()))
+    forged = row | {"agency": "f" * 64, "incoming": True, "state": "quarantined"}
+    shelter.store.write(lambda db: db.execute(messages.insert().values(**forged)) and None)
+    assert [str(e.status) for e in receive(shelter, second.body).entries[ngo.id]] == ["delivered"]
+    assert [str(e.status) for e in receive(shelter, first.body).entries[ngo.id]] == ["delivered"]
+    query = select(messages.c.state).where(messages.c.agency == ngo.id, messages.c.seq.is_not(None))
+    assert values(shelter, query) == ["applied", "applied"]
+
+
 def test_a_gap_is_asked_about_and_filled(pair: Pair) -> None:
     """A peer that answered and discarded: its disk was put back to yesterday."""
     ngo, shelter = pair
