@@ -13,16 +13,18 @@ JOBS ?= 2
 SEEDS ?= 10000
 MESSAGE ?=
 
-.PHONY: help setup demo lint test simulate mutants bench lock migration clean
+.PHONY: help setup demo lint test test-long simulate mutants bench lock migration texts clean
 
 help:
 	@echo 'make demo                    three agencies on this machine play a referral; ARGS="--exit" ends after it'
 	@echo 'make test                    every check and every test, on SQLite and PostgreSQL'
 	@echo 'make lint                    the checks alone: ruff, mypy, import-linter'
+	@echo 'make test-long               the pages in all six languages'
 	@echo 'make simulate SEEDS=10000    many nodes over a bad network, one run for each seed'
 	@echo 'make mutants                 deliberate faults, each of which the simulator must catch'
 	@echo 'make bench                   how fast, how large; compared with the last time'
 	@echo 'make migration MESSAGE="…"   a new migration from the difference to node/storage/tables.py'
+	@echo 'make texts                   new texts into the catalogues of node/locale, to be translated there'
 	@echo 'make lock                    newest allowed packages into requirements.lock (needs uv)'
 	@echo 'make clean                   remove .venv and what runs left behind'
 
@@ -43,6 +45,10 @@ test: setup
 	@$(MAKE) lint
 	$(PY) -m pytest -n $(JOBS) $(if $(ARGS),$(ARGS),-m "not alone")
 	$(if $(ARGS),,$(PY) -m pytest -m alone)
+
+test-long: setup
+	@.ci/system-packages
+	STAFFETTA_LONG=1 $(PY) -m pytest -n $(JOBS) tests/browser
 
 simulate: setup
 	@$(PY) -m tests.simulator --seeds $(SEEDS) $(ARGS)
@@ -69,6 +75,16 @@ lock:
 	@{ sed -n '1,2p' requirements.lock; cat requirements.lock.new; } >requirements.lock.whole
 	@mv requirements.lock.whole requirements.lock
 	@rm requirements.lock.new
+
+# English is in the code; each catalogue gets what is new and loses what is gone. A text without a translation fails a test.
+texts: setup
+	@pot=$$(mktemp); trap 'rm -f "$$pot"' EXIT; \
+	.venv/bin/pybabel -q extract -F node/locale/babel.cfg -k N_ -k say -k LocalError:2 -k _Wrong:1 -k Problem:3 -k problem:2 \
+		--no-location --sort-output --project Staffetta --omit-header -o "$$pot" .; \
+	for language in it fr es ro ar; do \
+		.venv/bin/pybabel -q update -N --ignore-obsolete --ignore-pot-creation-date --no-wrap -l $$language -i "$$pot" -o node/locale/$$language.po; \
+		sed -i -E '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Tr|Language-Team|Generated-By)/d' node/locale/$$language.po; \
+	done
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

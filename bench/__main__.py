@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio.
+"""`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio,
+(d) the pages.
 
 Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 from bench.load import SECTIONS
 from bench.measure import cpu_seconds, pss_mib
+from bench.pages import on_pages
 from node.cli.demo import DemoAgency
 from protocol import crypto, envelope, messages, record
 from protocol.codes import Kind, Priority
@@ -274,6 +276,7 @@ def main() -> None:
             "pipe": pipe(root),
             "sqlite": two_nodes(root / "sqlite", chosen.count, finished=chosen.finished),
         }
+        result["pages"] = on_pages(*meet(root / "pages"))
         if chosen.postgresql:
             result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
     finally:

@@ -27,11 +27,11 @@ from node.casework import followups, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
-from node.errors import ConfigError
+from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient
 from node.exchange.worker import Worker
-from node.office import setup, signin
+from node.office import notify, post, setup, signin
 from node.office.bundle import make_bundle
 from node.scheduler import Scheduler
 from node.storage import revision
@@ -42,7 +42,11 @@ from node.storage.settings import get_setting, set_setting
 from node.web import case_api, problems, staff_api
 from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
 from node.web.openapi import describe
+from node.web.pages import ALL as PAGES
+from node.web.pages.languages import in_language
+from node.web.pages.page import Pages, agency_name
 from node.web.peer import PeerEndpoints
+from node.web.proxy import behind_one_proxy
 from protocol import crypto
 from protocol.directory import Directory
 from protocol.encoding import REQUEST_MAX_BYTES
@@ -54,6 +58,7 @@ log = structlog.get_logger(__name__)
 SOCKET_NAME: Final = "node.sock"
 _MINUTE_SECONDS: Final = 60
 _HOUR_SECONDS: Final = 3600
+_TELL_SECONDS: Final = 10
 
 
 class Node:
@@ -94,13 +99,16 @@ class Node:
             client=self.client,
             clock=self.clock,
             real=self.real,
+            agency_name=self.database.read_sync(agency_name),
             rest=self.rest if self.is_demo else None,
         )
-        self._stop = asyncio.Event()
+        self._pages = Pages(self._services, PAGES)
+        self._stop = self._services.stop
         self._runners: list[web.AppRunner] = []
         self._working: asyncio.Task[None] | None = None
         self._swept_at = -float(_MINUTE_SECONDS)
         self._kept_at = -float(_HOUR_SECONDS)
+        self._told_at = -float(_TELL_SECONDS)
         self._clocks = (self.clock.now(), self.clock.monotonic())
         self.is_clock_doubted = False
 
@@ -178,8 +186,9 @@ class Node:
         return runner
 
     def _application(self, *, is_local: bool) -> web.Application:
+        proxied = [behind_one_proxy] if self.config.listen.proxies and not is_local else []
         application = web.Application(
-            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[_problem_documents]
+            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[*proxied, self._explain_refusals]
         )
         application.on_response_prepare.append(set_headers)
         routes = [*staff_api.ROUTES, *case_api.ROUTES]
@@ -192,8 +201,21 @@ class Node:
         application.router.add_get(PREFIX + "/openapi.json", openapi)
         if not is_local:
             application.add_routes(self.peer_endpoints.routes())
+            self._pages.add_to(application)
         application.add_routes(self._health_routes())
         return application
+
+    @web.middleware
+    async def _explain_refusals(
+        self, request: web.Request, handler: Callable[[web.Request], object]
+    ) -> web.StreamResponse:
+        """404, 405 and whatever else the framework refuses: a page for a browser, a problem document for a program."""
+        try:
+            return await handler(request)  # type: ignore[no-any-return,misc]  # aiohttp's own type is wider
+        except web.HTTPException as error:
+            if "text/html" in request.headers.get("Accept", ""):
+                return self._pages.missing(request, error)
+            return problems.explain(error)
 
     def _health_routes(self) -> list[web.RouteDef]:
         return [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
@@ -221,6 +243,9 @@ class Node:
         if at - self._swept_at >= _MINUTE_SECONDS:
             self._swept_at = at
             await self.sweep()
+        if at - self._told_at >= _TELL_SECONDS:
+            self._told_at = at
+            await self.tell()
         if at - self._kept_at >= _HOUR_SECONDS:
             self._kept_at = at
             await self.keep_house()
@@ -251,6 +276,27 @@ class Node:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
         await self.worker.send_confirmations()
         return counts
+
+    async def tell(self) -> int:
+        """Tell everybody who has something waiting and is not looking. Returns how many were told."""
+        settings = self.config.post
+        if not settings.host:
+            return 0
+        now = self.clock.now()
+        claimed = await self.database.write(notify.claim, self.here, now, self.real.now())
+        told = 0
+        for mailing in claimed:
+            try:
+                await post.send(
+                    self.config.data_dir, settings, post.message(settings.sender, mailing, in_language, self.real)
+                )
+            except NodeError as error:
+                log.warning("notification_failed", code=error.code)
+                await self.database.write(notify.failed, self.clock.now(), mailing.staff_id)
+            else:
+                await self.database.write(notify.sent, now, mailing.staff_id)
+                told += 1
+        return told
 
     async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
         total = 0
@@ -344,15 +390,6 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
             return
     raise ConfigError("already-running", "A node is running in this folder already. Stop it first.")
-
-
-@web.middleware
-async def _problem_documents(request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
-    """404, 405 and whatever else the framework refuses become problem documents too."""
-    try:
-        return await handler(request)  # type: ignore[no-any-return,misc]  # aiohttp's own type is wider
-    except web.HTTPException as error:
-        return problems.explain(error)
 
 
 async def serve(config: Config, *, ready: Callable[[Node], None] | None = None) -> None:

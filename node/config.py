@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,9 +14,11 @@ import msgspec
 
 from node.errors import ConfigError
 from node.exchange.client import check_address
+from node.office.post import Post
 from protocol.errors import LocalError
 
 NAME: Final = "staffetta.toml"
+_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +46,12 @@ class Agency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     address: str = "http://127.0.0.1:8470"
 
 
+class Pages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The staff's pages. `leave_to`: the harmless site to which “leave now” goes."""
+
+    leave_to: str = "https://www.wikipedia.org/"
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """JSON lines on standard output."""
 
@@ -56,6 +65,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     database: Database = Database()
     listen: Listen = Listen()
     agency: Agency = Agency()
+    pages: Pages = Pages()
+    post: Post = Post()
     log: Log = Log()
 
 
@@ -74,6 +85,8 @@ def load(data_dir: Path) -> Config:
     try:
         config = msgspec.convert({**raw, "data_dir": data_dir}, Config, dec_hook=_paths)
         check_address(config.agency.address)
+        check_leave_to(path, config.pages.leave_to)
+        check_post(path, config.post)
     except msgspec.ValidationError as error:
         raise ConfigError("config-value", f"{path}: {error}") from error
     except LocalError as error:
@@ -83,13 +96,29 @@ def load(data_dir: Path) -> Config:
     return config
 
 
+def check_leave_to(path: Path, address: str) -> None:
+    """It goes into a header of every page, so it is an address and nothing else."""
+    if not _ADDRESS.fullmatch(address):
+        raise ConfigError("config-value", f"{path}, [pages] leave_to: write an address like https://www.wikipedia.org/")
+
+
+def check_post(path: Path, post: Post) -> None:
+    """What it takes to send mail, or nothing of it."""
+    if not post.host:
+        return
+    if not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", post.sender):
+        raise ConfigError("config-value", f"{path}, [post] sender: write the address that mail comes from.")
+    if post.security == "none" and post.host not in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigError("config-value", f"{path}, [post] security: without TLS only on this machine.")
+
+
 def _paths(kind: type[object], value: object) -> object:
     if kind is Path:
         return Path(str(value))
     raise NotImplementedError(kind.__name__)
 
 
-_SECTIONS: Final = {"database": Database, "listen": Listen, "agency": Agency, "log": Log}
+_SECTIONS: Final = {"database": Database, "listen": Listen, "agency": Agency, "pages": Pages, "post": Post, "log": Log}
 
 
 def _refuse_unknown(path: Path, raw: dict[str, object]) -> None:
@@ -137,6 +166,19 @@ port = {port}
 # For PostgreSQL: "postgresql+psycopg://staffetta@localhost/staffetta", with the password in a file of mode 0600.
 url = {json.dumps(database.url)}
 {password}
+
+[pages]
+# Where “leave now” takes somebody who must not be seen here: a site that anybody may have open.
+# leave_to = "https://www.wikipedia.org/"
+
+[post]
+# The mail server that tells staff “There is something to read”: that sentence, and nothing else, ever.
+# host = "mail.example.org"
+# port = 465
+# security = "tls"              # or "starttls", mostly with port 587
+# sender = "reminder@example.org"
+# username = "reminder@example.org"
+# password_file = "mail.password"
 
 [log]
 level = "info"

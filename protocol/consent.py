@@ -16,7 +16,7 @@ import msgspec
 
 from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Section
 from protocol.encoding import DAY_SECONDS
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 
 DEFAULT_DAYS: Final = 90
 #: A consent that nobody asked about for a year is no longer known to be hers.
@@ -111,7 +111,9 @@ def check_release(release: Release, recipient_type: AgencyType) -> None:
     if not release.sections or not release.purposes:
         raise LocalError("consent-empty", "Choose at least one purpose and one section.")
     if not release.given_at < release.valid_until <= release.given_at + MAX_DAYS * DAY_SECONDS:
-        raise LocalError("consent-until", f"The end date must lie within {MAX_DAYS} days. Choose an earlier one.")
+        raise LocalError(
+            "consent-until", say("The end date must lie within {days} days. Choose an earlier one.", days=MAX_DAYS)
+        )
     if (release.onward is Onward.NAMED) != bool(release.onward_to):
         raise LocalError("consent-onward", "Onward sharing names each agency, or is not agreed to at all.")
     if release.purposes & POLICE and not release.purposes <= POLICE:
@@ -187,13 +189,13 @@ def require(permission: Permission) -> None:
     code = next(iter(sorted(codes)))
     if code != "section-not-covered":
         raise LocalError(code, _TEXTS[code])
-    names = sorted(permission.refused)
-    listed = ", ".join(f"“{name}”" for name in names)
-    subject = f"The section {listed} is" if len(names) == 1 else f"The sections {listed} are"
     raise LocalError(
         code,
-        f"{subject} not covered by this consent. Ask the person whether it may be shared and record a new consent, "
-        "or leave it out.",
+        say(
+            "Not covered by this consent: {sections}. Ask the person whether it may be shared and record a new "
+            "consent, or leave it out.",
+            sections=tuple(sorted(permission.refused)),
+        ),
     )
 
 

@@ -9,6 +9,27 @@ for a person and says what to do next. Neither ever holds a name, a key, a token
 from __future__ import annotations
 
 
+class Said(str):
+    """A text with values put in. Whoever translates needs the `template`, not the result."""
+
+    template: str
+    values: dict[str, object]
+
+    __slots__ = ("template", "values")
+
+
+def say(template: str, **values: object) -> Said:
+    """The template with its `{names}` filled in; values are limits, states and codes, never anything personal."""
+    said = Said(template.format(**{name: shown(value) for name, value in values.items()}))
+    said.template, said.values = template, values
+    return said
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a text; several with commas between them."""
+    return ", ".join(f"“{entry}”" for entry in value) if isinstance(value, (tuple, list)) else str(value)
+
+
 class ProtocolError(Exception):
     """A refusal with a stable `code` (lower-case words joined by hyphens) and a text that says what to do next."""
 

@@ -16,7 +16,7 @@ from typing import Final
 from protocol import crypto
 from protocol.codes import Section
 from protocol.encoding import SECTION_MAX_BYTES
-from protocol.errors import LocalError, RemoteError
+from protocol.errors import LocalError, RemoteError, say
 
 SALT_BYTES: Final = 32
 #: A desk sends to one desk and keeps its own copy; a case is shared with a handful of desks. 16 is generous.
@@ -85,7 +85,7 @@ def salt(sections: Mapping[Section, bytes]) -> tuple[dict[Section, bytes], dict[
         if len(plain) > SECTION_MAX_BYTES:
             raise LocalError(
                 "section-too-large",
-                f"The section “{section}” is larger than {SECTION_MAX_BYTES // 1024} KiB. Shorten it or attach a file.",
+                say("The section “{section}” is too large. Shorten it or attach a file.", section=section),
             )
         salted[section] = crypto.random_bytes(SALT_BYTES) + plain
     return salted, {section: crypto.sha256_hex(data) for section, data in salted.items()}
@@ -101,7 +101,10 @@ def seal(
     Returns the packed record. Every call makes fresh keys: a section is never sealed twice under one.
     """
     if not 1 <= len(readers) <= KEYRINGS_MAX:
-        raise LocalError("readers", f"A record is sealed for 1 to {KEYRINGS_MAX} desks. Choose the desks that need it.")
+        raise LocalError(
+            "readers",
+            say("A record is sealed for 1 to {limit} desks. Choose the desks that need it.", limit=KEYRINGS_MAX),
+        )
     keys = {section: crypto.random_bytes(32) for section in salted}
     sealed = {
         section: crypto.seal_once(keys[section], data, _section_aad(section, crypto.sha256(data)))

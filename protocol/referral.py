@@ -17,7 +17,7 @@ from typing import Final
 
 from protocol.calendar import Calendar
 from protocol.codes import MessageType, Priority, Role, Status
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 
 
 class Party(StrEnum):
@@ -172,7 +172,11 @@ def apply(state: State, party: Party, action: Action) -> State:
     if key not in TRANSITIONS or not _fits_hold(state, action):
         raise LocalError(
             "illegal-transition",
-            f"“{action}” is not possible while the referral is “{state.status}”. Look at its present state first.",
+            say(
+                "“{action}” is not possible while the referral is “{status}”. Look at its present state first.",
+                action=action,
+                status=state.status,
+            ),
         )
     return _after(state, action, TRANSITIONS[key])
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from protocol.codes import Risk, Section
 from protocol.encoding import SECTION_MAX_BYTES, encode
+from protocol.errors import say
 
 #: One line: a name, a place, a code.
 LINE_MAX: Final = 200
@@ -92,6 +93,10 @@ Check = Callable[[object], object]
 class _Wrong(Exception):
     """A value that is not acceptable; its text goes into a Problem."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
 
 def _text(limit: int) -> Check:
     def check(value: object) -> object:
@@ -101,7 +106,9 @@ def _text(limit: int) -> Check:
         if _FORBIDDEN.search(clean):
             raise _Wrong("This holds invisible characters. Type it again instead of pasting it.")
         if not clean or len(clean) > limit:
-            raise _Wrong(f"This has 1 to {limit} characters. Leave the field out if there is nothing to say.")
+            raise _Wrong(
+                say("This has 1 to {limit} characters. Leave the field out if there is nothing to say.", limit=limit)
+            )
         return clean
 
     return check
@@ -119,7 +126,7 @@ def _matching(pattern: re.Pattern[str], text: str) -> Check:
 def _one_of(values: tuple[str, ...]) -> Check:
     def check(value: object) -> object:
         if value not in values:
-            raise _Wrong(f"Choose one of: {', '.join(values)}.")
+            raise _Wrong(say("Choose one of: {values}.", values=values))
         return value
 
     return check
@@ -128,7 +135,7 @@ def _one_of(values: tuple[str, ...]) -> Check:
 def _list_of(each: Check, limit: int = LIST_MAX) -> Check:
     def check(value: object) -> object:
         if not isinstance(value, list) or not 1 <= len(value) <= limit:
-            raise _Wrong(f"This is a list of 1 to {limit} entries, between square brackets.")
+            raise _Wrong(say("This is a list of 1 to {limit} entries, between square brackets.", limit=limit))
         return [each(entry) for entry in value]
 
     return check
@@ -143,7 +150,7 @@ def _boolean(value: object) -> object:
 def _integer(low: int, high: int) -> Check:
     def check(value: object) -> object:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise _Wrong(f"Write a whole number from {low} to {high}.")
+            raise _Wrong(say("Write a whole number from {low} to {high}.", low=low, high=high))
         return value
 
     return check
@@ -166,7 +173,7 @@ def _table(fields: Mapping[str, Check]) -> Check:
             raise _Wrong("This is a table with fields of its own. Compare it with the example.")
         unknown = sorted(set(value) - set(fields))
         if unknown:
-            raise _Wrong(f"It has a field that is not known. Known are: {', '.join(fields)}.")
+            raise _Wrong(say("It has a field that is not known. Known are: {fields}.", fields=tuple(fields)))
         return {str(name): fields[str(name)](entry) for name, entry in value.items()}
 
     return check
@@ -276,7 +283,11 @@ def check_form(form: Mapping[str, object]) -> tuple[dict[Section, bytes], list[P
     problems: list[Problem] = []
     for name, values in form.items():
         if name not in set(Section) or name == Section.ATTACHMENTS:
-            problems.append(Problem("form", "section", f"This is not a section. Sections are: {', '.join(FIELDS)}."))
+            problems.append(
+                Problem(
+                    "form", "section", say("This is not a section. Sections are: {sections}.", sections=tuple(FIELDS))
+                )
+            )
             continue
         section = Section(name)
         if not isinstance(values, Mapping) or not values:
@@ -297,10 +308,12 @@ def _check_section(section: Section, values: Mapping[str, object], problems: lis
     fields = FIELDS[section]
     for name, value in values.items():
         if name not in fields:
-            problems.append(Problem(section, "field", f"A field is not known. Known are: {', '.join(fields)}."))
+            problems.append(
+                Problem(section, "field", say("A field is not known. Known are: {fields}.", fields=tuple(fields)))
+            )
             continue
         try:
             checked[name] = fields[name](value)
         except _Wrong as wrong:
-            problems.append(Problem(section, name, str(wrong)))
+            problems.append(Problem(section, name, wrong.text))
     return checked

@@ -239,6 +239,9 @@ def upgrade() -> None:
         sa.Column("seed_recovery_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("totp_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("totp_last_step", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("codes", sa.Text(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("language", sa.String(length=8), nullable=True),
+        sa.Column("email_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("officer_certificate", sa.LargeBinary(), nullable=True),
         sa.Column("enrol_hash", sa.String(length=64), nullable=True),
         sa.Column("enrol_expires_at", sa.BigInteger(), nullable=True),
@@ -363,6 +366,16 @@ def upgrade() -> None:
         batch_op.create_index("ix_followups_referral", ["referral_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_followups_thread_id"), ["thread_id"], unique=False)
 
+    op.create_table(
+        "mailings",
+        sa.Column("staff_id", sa.String(length=32), nullable=False),
+        sa.Column("mailed_at", sa.BigInteger(), nullable=True),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("retry_at", sa.BigInteger(), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_mailings_staff_id")),
+        sa.PrimaryKeyConstraint("staff_id", name=op.f("pk_mailings")),
+    )
     op.create_table(
         "records",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -698,6 +711,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_records_subject")
 
     op.drop_table("records")
+    op.drop_table("mailings")
     with op.batch_alter_table("followups", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_followups_thread_id"))
         batch_op.drop_index("ix_followups_referral")

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from node.casework import records
@@ -19,6 +20,8 @@ from protocol.codes import Risk, Role, Section
 from protocol.errors import LocalError
 
 LIST_MAX: Final = 200
+#: Cases that one search opens: a few milliseconds for ten.
+FIND_MAX: Final = 1_000
 
 
 def open_case(
@@ -83,12 +86,49 @@ def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     return [dict(row) for row in db.execute(query).mappings()]
 
 
+def find(db: Connection, here: Here, actor: Actor, wanted: str) -> list[dict[str, Any]]:
+    """Cases of the actor's desks whose code or name holds `wanted` (case-folded). Opened one by one, kept nowhere."""
+    found = []
+    query = select(cases).where(cases.c.desk_id.in_(actor.desks)).order_by(cases.c.opened_at.desc()).limit(FIND_MAX)
+    for row in db.execute(query).all():
+        opened = records.latest(db, here, actor, "case", row.id) or {}
+        identity = msgspec.json.decode(opened.get(Section.IDENTITY, b"{}"))
+        texts = [str(identity.get(name, "")) for name in ("case_code", "name")]
+        if any(wanted in text.casefold() for text in texts):
+            found.append({**row._mapping, "code": texts[0] or texts[1]})
+    return found[:LIST_MAX]
+
+
+def codes(db: Connection, here: Here, actor: Actor, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """How the listed cases are called at their desk: the case code, else the name."""
+    found = {}
+    for row in rows:
+        opened = records.latest(db, here, actor, "case", row["id"]) or {}
+        identity = msgspec.json.decode(opened.get(Section.IDENTITY, b"{}"))
+        found[row["id"]] = str(identity.get("case_code") or identity.get("name") or "")
+    return found
+
+
 def read_case(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str, Any]:
     """One case: its row, what is recorded about the person, and the ids of its threads."""
     row = load(db, actor, case_id)
     opened = records.latest(db, here, actor, "case", case_id) or {}
     mine = select(threads.c.id, threads.c.peer).where(threads.c.case_id == case_id)
     return {**row._mapping, "sections": opened, "threads": [dict(t) for t in db.execute(mine).mappings()]}
+
+
+def record_sections(
+    db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str, sections: Mapping[Section, bytes]
+) -> None:
+    """What we know of the person is this now, where `sections` say something; what they do not mention stays."""
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    row = load(db, actor, case_id)
+    if row.closed_at is not None:
+        raise LocalError("case-closed", "This case is closed. Open a new one.")
+    known = records.latest(db, here, actor, "case", case_id) or {}
+    merged = {**known, **sections}
+    records.save(db, here, actor, now, kind="case", subject_id=case_id, desk_id=row.desk_id, sections=merged)
+    audit.record(db, now, actor.staff_id, "case.record", case_id)
 
 
 def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> None:

@@ -26,7 +26,7 @@ from protocol import consent, crypto
 from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Role, Section
 from protocol.consent import Details, Event, Release, Withdrawal
 from protocol.encoding import encode, moment, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.messages import Claim, ConsentWithdraw
 
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
@@ -214,7 +214,8 @@ def renew(db: Connection, actor: Actor, now: datetime, release_id: str, valid_un
     consent.append(events, Event(ConsentState.RENEWED, seconds(now), seconds(valid_until)))
     if not seconds(now) < seconds(valid_until) <= seconds(now) + consent.MAX_DAYS * 86_400:
         raise LocalError(
-            "consent-until", f"The end date must lie within {consent.MAX_DAYS} days. Choose an earlier one."
+            "consent-until",
+            say("The end date must lie within {days} days. Choose an earlier one.", days=consent.MAX_DAYS),
         )
     db.execute(
         update(releases)

@@ -125,11 +125,21 @@ def list_duties(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     query = (
         select(withdrawals, threads.c.peer, threads.c.desk_id)
         .join(threads, threads.c.id == withdrawals.c.thread_id)
-        .where(withdrawals.c.answered_at.is_(None), threads.c.desk_id.in_(actor.desks))
+        .join(releases, releases.c.id == withdrawals.c.release_id)
+        .where(withdrawals.c.answered_at.is_(None), releases.c.ours.is_(False), threads.c.desk_id.in_(actor.desks))
         .order_by(withdrawals.c.at)
         .limit(200)
     )
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def what_is_held(db: Connection, release_id: str) -> dict[str, Any]:
+    """The sections that are still here under another agency's release, and the referral that they came with."""
+    held: set[str] = set()
+    for message in db.execute(_held(release_id)).all():
+        held |= {str(section) for section in record.parse(message.body_sealed).sections}
+    referral = db.execute(select(referrals.c.id).where(referrals.c.release_id == release_id).limit(1)).scalar()
+    return {"held": sorted(held), "referral": referral}
 
 
 def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:

@@ -7,9 +7,11 @@ a case: time escalates. What is due when, and who is told, is decided in `protoc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from node.casework import cases, records
@@ -24,7 +26,7 @@ from node.storage.tables import escalations, followups, messages, staff, threads
 from protocol import crypto, followup
 from protocol.codes import FollowupOutcome, MessageType, Priority, Risk, Role, Section
 from protocol.encoding import encode, moment, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.followup import Audience, Rung
 from protocol.messages import FollowupPlan, FollowupReport, parse
 
@@ -126,7 +128,7 @@ def report(
     if row.reported_at is not None or row.ended:
         raise LocalError("already-reported", "This follow-up was reported already.")
     if len(text) > TEXT_MAX:
-        raise LocalError("text-too-long", f"The text has more than {TEXT_MAX} characters. Shorten it.")
+        raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
     said = {"outcome": outcome.value, "text": text}
     sections = {Section.NARRATIVE: encode(said)}
     record_id = records.save(
@@ -205,6 +207,22 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
         ).mappings()
         order = [step.name for step in steps]
         found.append({**row, "ahead": ahead, "passed": sorted(map(dict, passed), key=lambda p: order.index(p["rung"]))})
+    return found
+
+
+def contact_of(db: Connection, here: Here, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The safe-contact record to use for this follow-up: the case's own, else what the referral brought; None for none.
+
+    No record means: do not contact.
+    """
+    opened = records.latest(db, here, actor, "case", row["case_id"]) or {}
+    raw = opened.get(Section.CONTACT)
+    if raw is None and row["referral_id"]:
+        from node.casework import show
+
+        shown = show.show(db, here, actor, row["due_at"], referral_id=row["referral_id"])
+        raw = shown["sections"].get(str(Section.CONTACT))
+    found: dict[str, Any] | None = None if raw is None else msgspec.json.decode(raw)
     return found
 
 

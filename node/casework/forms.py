@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, referrals
+from node.casework import cases, consents, drafts, referrals
 from node.office.actor import Actor
 from node.storage.here import Here
 from protocol import consent
-from protocol.codes import Kind, Onward, Priority, Purpose, Risk, Section
+from protocol.codes import AgencyType, Kind, Onward, Priority, Purpose, Risk, Section
 from protocol.consent import Collected, Details
 from protocol.errors import LocalError
 from protocol.identity import Peer
@@ -111,6 +111,72 @@ def refer(db: Connection, here: Here, actor: Actor, now: datetime, *, form: Mapp
         needed_by=None if request.needed_by is None else _moment(request.needed_by),
     )
     return Sent(case, release, sent)
+
+
+def send_draft(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    draft_id: str,
+    desk_id: str,
+    case_id: str | None,
+    agency: str,
+    peer_desk: str,
+    sections: Mapping[Section, bytes],
+    agreed: Collection[Section],
+    details: Details,
+    valid_until: datetime,
+    kind: Kind = Kind.REFERRAL,
+    priority: Priority = Priority.NORMAL,
+    needed_by: datetime | None = None,
+    risk: Risk = Risk.NONE,
+    is_minor: bool = False,
+    part_of: str | None = None,
+) -> Sent:
+    """What a person prepared step by step is sent, and its draft is gone; or nothing of both.
+
+    All `sections` stay in our own case; only those in `agreed` are in the referral. Raises LocalError `unknown-draft`
+    when it was sent before: a second click sends nothing twice.
+    """
+    if not drafts.discard(db, actor, draft_id):
+        raise LocalError("unknown-draft", "This was sent already, or discarded. Nothing was sent twice.")
+    police = here.directory.require_verified(agency).type is AgencyType.LAW_ENFORCEMENT
+    if part_of is not None:
+        referrals.load(db, actor, part_of)
+    if case_id is None:
+        case_id = cases.open_case(db, here, actor, now, desk_id=desk_id, risk=risk, sections=sections)
+    else:
+        cases.record_sections(db, here, actor, now, case_id=case_id, sections=sections)
+    release = consents.record_consent(
+        db,
+        here,
+        actor,
+        now,
+        case_id=case_id,
+        agency=agency,
+        purposes=(Purpose.LAW_ENFORCEMENT if police else Purpose(kind.value),),
+        sections=agreed,
+        details=details,
+        valid_until=valid_until,
+        is_minor=is_minor,
+    )
+    sent = referrals.send(
+        db,
+        here,
+        actor,
+        now,
+        case_id=case_id,
+        release_id=release,
+        peer_desk=peer_desk,
+        sections={section: raw for section, raw in sections.items() if section in agreed},
+        kind=kind,
+        priority=priority,
+        needed_by=needed_by,
+        part_of=part_of,
+    )
+    return Sent(case_id, release, sent)
 
 
 def _parse(form: Mapping[str, Any]) -> tuple[Request, Agreed, dict[Section, bytes]]:

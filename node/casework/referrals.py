@@ -38,7 +38,7 @@ from protocol.codes import (
 )
 from protocol.crypto import KemPublicKey
 from protocol.encoding import encode, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.identity import Desk
 from protocol.messages import (
     ReferralCancel,
@@ -194,7 +194,7 @@ def act(
     if action is Action.HOLD and resume_by is None:
         raise LocalError("resume-needed", "Choose the date until which it is on hold.")
     if len(text) > TEXT_MAX:
-        raise LocalError("text-too-long", f"The text has more than {TEXT_MAX} characters. Shorten it.")
+        raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
     if action is Action.ACCEPT:
         _require_release(db, row, now)
     if action is Action.VOID:
@@ -355,7 +355,7 @@ def note(
     actor.require_role(*referral.ROLES[Action.LABEL])
     row = load(db, actor, referral_id)
     if not 1 <= len(text.strip()) <= TEXT_MAX:
-        raise LocalError("text", f"A note has 1 to {TEXT_MAX} characters.")
+        raise LocalError("text", say("A note has 1 to {limit} characters.", limit=TEXT_MAX))
     if Status(row.status) in FINAL:
         raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
     if row.release_id not in consents.permitted(db, now, [row.release_id]):
@@ -378,8 +378,25 @@ def note(
         question=question,
         answers=answers,
     )
+    if answers is not None:
+        tasks.close_task(db, now, "question", answers, actor.staff_id)
     audit.record(db, now, actor.staff_id, "referral.note", referral_id, peer=row.peer)
     return message.id
+
+
+def take_note(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id: str, message_id: str) -> None:
+    """The person has read a correction, or answers a question by telephone: its task is done."""
+    load(db, actor, referral_id)
+    mine = select(messages.c.id).where(
+        messages.c.agency.in_([here.agency, *here.directory.members]),
+        messages.c.id == message_id,
+        messages.c.referral_id == referral_id,
+    )
+    if db.execute(mine).first() is None:
+        raise LocalError("unknown-referral", "There is no such referral at your desks.")
+    for kind in ("question", "correction"):
+        tasks.close_task(db, now, kind, message_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "referral.noted", referral_id)
 
 
 def replace_sections(

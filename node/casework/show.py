@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from protocol.messages import Concerning, Peek, ReferralOutcome, ReferralRequest
 LIST_MAX: Final = 200
 #: Messages of one referral that are shown; a thread may hold more, an earlier part can be asked for by a later stage.
 HISTORY_MAX: Final = 500
+#: The sections by which an inbox is sorted.
+TRIAGE: Final = frozenset({Section.SERVICE, Section.SAFETY})
 _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
 
@@ -41,12 +44,17 @@ def list_referrals(
     )
     if not include_ended:
         query = query.where(rows.c.ended_at.is_(None))
-    found = [_row(row, now) for row in db.execute(query).all()]
-    far = datetime.max.replace(tzinfo=now.tzinfo)
-    return sorted(found, key=lambda r: (_URGENCY[r["priority"]], r["by"] or far))
+    found = [summary(r, now) for r in db.execute(query).all()]
+    return sorted(found, key=lambda r: urgency(r, now))
 
 
-def _row(row: Any, now: datetime) -> dict[str, Any]:
+def urgency(shown: dict[str, Any], now: datetime) -> tuple[int, datetime]:
+    """By what lists are sorted: emergencies first, then whose clock ends first."""
+    return _URGENCY[shown["priority"]], shown["by"] or datetime.max.replace(tzinfo=now.tzinfo)
+
+
+def summary(row: Any, now: datetime) -> dict[str, Any]:
+    """A referral as lists show it: state, whose turn, by when. Nothing is opened."""
     state = referrals.state_of(row)
     turn = referral.whose_turn(state)
     by = row.decide_by if row.acknowledged_at is not None else row.acknowledge_by
@@ -61,12 +69,20 @@ def _row(row: Any, now: datetime) -> dict[str, Any]:
         "kind": row.kind,
         "priority": row.priority,
         "status": row.status,
+        "held_from": row.held_from,
         "cancellation_requested": bool(row.cancellation_requested),
         "business_status": row.business_status,
         "turn": None if turn is None else str(turn),
         "by": by,
         "attention": referral.attention(referrals.view_of(dict(row._mapping), state), now),
+        "desk": row.desk_id,
+        "release": row.release_id,
         "staff_id": row.staff_id,
+        "acknowledged_at": row.acknowledged_at,
+        "arrive_by": row.arrive_by,
+        "resume_by": row.resume_by,
+        "ended_at": row.ended_at,
+        "part_of": row.part_of,
         "requested_at": row.requested_at,
         "received_at": row.received_at,
         "version": row.version,
@@ -81,7 +97,7 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     row = referrals.load(db, actor, referral_id)
     peer_name = db.execute(select(agencies.c.name).where(agencies.c.agency == row.peer)).scalar()
     wrapped = {**dict(row._mapping), "peer_name": peer_name}
-    shown = _row(_Row(wrapped), now)
+    shown = summary(_Row(wrapped), now)
     found = db.execute(
         select(messages, bodies.c.body_sealed)
         .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
@@ -122,6 +138,37 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     )
     shown["followups"] = [dict(f) for f in db.execute(nexts).mappings()]
     return shown
+
+
+def triage(db: Connection, here: Here, actor: Actor, shown: Collection[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What an inbox needs of each of the listed referrals to be sorted without opening it: the need and the risk.
+
+    A referral that is locked, erased or not for a desk of this person is left out.
+    """
+    found = db.execute(
+        select(messages.c.content, messages.c.content_hash, bodies.c.body_sealed)
+        .join(bodies, bodies.c.content_hash == messages.c.content_hash)
+        .where(
+            messages.c.agency.in_({here.agency, *(row["peer"] for row in shown)}),
+            messages.c.id.in_([row["id"] for row in shown]),
+            messages.c.type == MessageType.REFERRAL_REQUEST,
+            messages.c.state.not_in((Arrival.WAITING, Arrival.QUARANTINED)),
+            messages.c.locked_at.is_(None),
+        )
+    ).all()
+    rings = [set(record.parse(row.body_sealed).keyrings) for row in found]
+    keys = desk_keys_for(db, actor, set().union(*rings)) if found else {}
+    opened: dict[str, dict[str, Any]] = {}
+    for row, ring in zip(found, rings, strict=True):
+        content = parse(row.content)
+        if not isinstance(content, ReferralRequest):
+            continue
+        context = record.Context(content.sender, content.recipient, content.thread, content.id, row.content_hash)
+        for name in ring & keys.keys():
+            sections = record.open_sections(row.body_sealed, keys[name], context, content.sections, TRIAGE)
+            opened[content.id] = {str(s): msgspec.json.decode(raw) for s, raw in sections.items()}
+            break
+    return opened
 
 
 def record_reading(db: Connection, actor: Actor, now: datetime, referral_id: str) -> None:

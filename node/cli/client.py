@@ -50,7 +50,7 @@ class Client:
 
     def __init__(self, data_dir: Path, address: str | None = None, cookie: str | None = None) -> None:
         self.data_dir = data_dir
-        self._address = address
+        self.address = address
         self.cookie = cookie
 
     @classmethod
@@ -103,9 +103,9 @@ class Client:
         return _parsed(response.status, answer)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._address is None:
+        if self.address is None:
             return _UnixConnection(self.data_dir / SOCKET_NAME)
-        parts = urlsplit(self._address)
+        parts = urlsplit(self.address)
         return http.client.HTTPConnection(parts.hostname or "localhost", parts.port, timeout=TIMEOUT_SECONDS)
 
     def _remember(self, cookies: list[str]) -> None:

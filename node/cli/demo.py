@@ -44,6 +44,7 @@ class DemoAgency:
         self.local = Client(self.folder)
         self.sign_in: dict[str, str] = {}
         self.database_url = "sqlite:///node.db"
+        self.people: list[dict[str, Any]] = []
         self.agency = ""
         self.desk = ""
 
@@ -234,7 +235,7 @@ def _example() -> Path:
 
 
 def _stay(folder: Path, agencies: list[DemoAgency], as_json: bool) -> None:
-    sign_ins = {agency.key: agency.sign_in for agency in agencies}
+    sign_ins = {agency.key: {**agency.sign_in, "people": agency.people} for agency in agencies}
     path = folder / SIGN_INS
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -242,16 +243,28 @@ def _stay(folder: Path, agencies: list[DemoAgency], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"agencies": sign_ins, "data": str(folder)}, ensure_ascii=False))
     else:
-        click.echo("\nThe three nodes go on until Ctrl-C. Sign in over their JSON API, or with the command line:")
-        for agency in agencies:
-            click.echo(f"   {agency.name}: {agency.address}/api/v1/openapi.json")
-            click.echo(f"      work name {agency.key}, passphrase “{agency.sign_in['passphrase']}”")
-            click.echo(f"      one-time code:  staffetta demo --data '{folder}' --code {agency.key}")
-            click.echo(f"      command line:   staffetta --data '{agency.folder}' login")
+        _print_sign_ins(folder, agencies)
     try:
         signal.pause()
     except KeyboardInterrupt:
         click.echo("")
+
+
+def _print_sign_ins(folder: Path, agencies: list[DemoAgency]) -> None:
+    click.echo("\nThe three nodes go on until Ctrl-C. Open a page and be anybody; each code works once:")
+    for agency in agencies:
+        click.echo(f"\n   {agency.name}: {agency.address}")
+        for person in agency.people:
+            click.echo(f"      {person['handle']} ({', '.join(person['roles'])})")
+            click.echo(f"         passphrase “{person['passphrase']}”, code {' or '.join(person['codes'])}")
+        click.echo(f"      {agency.key} (administrator, officer, supervisor, director)")
+        click.echo(f"         passphrase “{agency.sign_in['passphrase']}”, code from: {_code_command(folder, agency)}")
+        click.echo(f"      JSON API: {agency.address}/api/v1/openapi.json")
+        click.echo(f"      command line: staffetta --data '{agency.folder}' login")
+
+
+def _code_command(folder: Path, agency: DemoAgency) -> str:
+    return f"staffetta demo --data '{folder}' --code {agency.key}"
 
 
 def _print_code(root: Path | None, key: str) -> None:

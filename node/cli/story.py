@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from node.cli.client import ApiError
+from node.cli.cast import hire, page, second_referral
+from node.cli.client import ApiError, Client
 from node.cli.demo import DemoAgency, StepFailed, Teller
 
 DAY_SECONDS = 86_400
@@ -35,6 +36,7 @@ def play(agencies: list[DemoAgency], form_path: Path, teller: Teller, *, as_json
     story.follow_up()
     story.withdraw()
     story.liaison()
+    story.people()
     story.search(needles)
 
 
@@ -303,6 +305,27 @@ class _Story:
         return ids == [self.referral]
 
     # -- 7 -----------------------------------------------------------------------------------------------------------
+
+    def people(self) -> None:
+        self.tell.step("Everybody signs in to the pages; each sees her own part")
+        ngo, shelter, police = (hire(agency) for agency in self.all)
+        sent = ngo["caseworker"].post("/api/v1/refer", {"form": second_referral(self._covered())})["referral"]
+        self._wait("the second referral is delivered", lambda: self._is_at(shelter["intake"], sent))
+        inbox = page(shelter["intake"], "/referrals")
+        self.tell.check("the intake desk sees what is needed on the row", "A room for two" in inbox)
+        opened = page(shelter["intake"], f"/referrals/{sent}")
+        self.tell.check("and, opened, whose turn it is", "Your turn." in opened and "BRINA-15" in opened)
+        self.tell.check("the supervisor sees everything open", sent in page(ngo["supervisor"], "/overview"))
+        outsiders = {"administrator": ngo["administrator"], "auditor": ngo["auditor"], "liaison": police["duty"]}
+        for who, client in outsiders.items():
+            seen = "".join(page(client, path) for path in ("/", "/cases", "/referrals?show=ours", "/referrals"))
+            self.tell.check(f"the {who} sees no case and no referral", sent not in seen and "BRINA-15" not in seen)
+
+    @staticmethod
+    def _is_at(client: Client, referral: str) -> bool:
+        return any(row["id"] == referral for row in client.get("/api/v1/referrals")["referrals"])
+
+    # -- 8 -----------------------------------------------------------------------------------------------------------
 
     def search(self, needles: list[str]) -> None:
         self.tell.step("Every file of all three is searched for her name and telephone number")

@@ -21,7 +21,7 @@ from protocol import crypto, identity, invite
 from protocol.codes import AgencyType
 from protocol.directory import Directory, Member, Standing
 from protocol.encoding import encode, moment, seconds
-from protocol.errors import LocalError, RemoteError
+from protocol.errors import LocalError, RemoteError, say
 from protocol.identity import Peer
 from protocol.invite import INVITE_DAYS, Invite, InviteAnswer, InviteRequest
 
@@ -106,7 +106,7 @@ def store_peer(db: Connection, here: Here, now: datetime, peer: Peer) -> None:
     values = {"name": peer.name, "bundle": peer.raw, "bundle_fetched_at": now}
     if known is None:
         if len(db.execute(select(agencies.c.agency).limit(PEERS_MAX)).all()) >= PEERS_MAX:
-            raise LocalError("too-many-peers", f"A node knows at most {PEERS_MAX} agencies.")
+            raise LocalError("too-many-peers", say("A node knows at most {limit} agencies.", limit=PEERS_MAX))
         new = {**values, "agency": peer.agency, "type": peer.type, "standing": Standing.UNVERIFIED, "met_at": now}
         db.execute(insert(agencies), new)
         return

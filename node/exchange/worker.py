@@ -196,9 +196,22 @@ class Worker:
             await self.refresh(peer)
 
     async def freshen_all(self) -> None:
-        """Every hour: the bundles whose newest key is old are fetched, so that nobody's keys run out unnoticed."""
+        """Every hour: the bundles whose newest key is old are fetched, so that nobody's keys run out unnoticed.
+
+        Each is fetched at least once a day, because desks and their opening hours are in it too.
+        """
+        day = self._clock.now() - timedelta(days=1)
         for peer in list(self._here.directory.members):
-            await self._freshen(peer)
+            if self._fetched.get(peer, day) <= day:
+                await self.refresh(peer)
+            else:
+                await self._freshen(peer)
+
+    async def look_around(self, seconds: float) -> None:
+        """Before somebody chooses a desk: what all agencies say of theirs now, as far as they answer in time."""
+        asked = [asyncio.ensure_future(self.refresh(peer)) for peer in self._here.directory.members]
+        if asked:
+            await asyncio.wait(asked, timeout=seconds)
 
     async def refresh(self, peer: str) -> bool:
         """Fetch an agency's key bundle again, unless that was done a moment ago. Returns whether it was stored."""

@@ -9,7 +9,7 @@ from node.storage.here import NODE
 from protocol import crypto
 from protocol.codes import Role
 from protocol.crypto import KemKey, SigningKey
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Actor:
     def require_role(self, *roles: Role) -> None:
         """Raise LocalError `forbidden` unless the actor has one of the roles."""
         if not self.roles & set(roles):
-            raise LocalError("forbidden", f"This needs one of the roles: {', '.join(roles)}. Ask your administrator.")
+            raise LocalError(
+                "forbidden", say("This needs one of the roles: {roles}. Ask your administrator.", roles=roles)
+            )
 
     def require_desk(self, desk_id: str) -> None:
         """Raise LocalError `forbidden` unless the actor belongs to the desk."""

@@ -134,6 +134,12 @@ def verify(db: Connection, chain: str = MAIN_CHAIN, *, seen: str = START) -> tup
     return expected - 1, None if is_seen else expected
 
 
+def latest(db: Connection, limit: int, chain: str = MAIN_CHAIN) -> list[dict[str, Any]]:
+    """The newest entries, the newest first."""
+    query = select(audit).where(audit.c.chain == chain).order_by(audit.c.seq.desc()).limit(limit)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
 def chains(db: Connection) -> list[tuple[str, int]]:
     """Every chain and its length."""
     query = select(audit.c.chain, func.max(audit.c.seq)).group_by(audit.c.chain)

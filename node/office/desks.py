@@ -22,7 +22,7 @@ from protocol import crypto, identity
 from protocol.codes import Role
 from protocol.crypto import KemKey, KemPublicKey, SigningKey
 from protocol.encoding import encode, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.identity import DESK_KEY_DAYS, DESKS_MAX, LABEL_DESK, DeskCertificate, Name, Opening
 
 #: The holder of the wrap that both recovery sheets open.
@@ -78,7 +78,9 @@ def create(
     if db.execute(select(desks.c.id).where(desks.c.name == clean)).first() is not None:
         raise LocalError("desk-name", "There is a desk of this name already. Choose another.")
     if (db.execute(select(func.count()).select_from(desks)).scalar() or 0) >= DESKS_MAX:
-        raise LocalError("too-many-desks", f"An agency has at most {DESKS_MAX} desks. Use one of those there are.")
+        raise LocalError(
+            "too-many-desks", say("An agency has at most {limit} desks. Use one of those there are.", limit=DESKS_MAX)
+        )
     desk_id = crypto.new_id()
     row = {"id": desk_id, "name": clean, "profile": _checked(profile), "created_at": now}
     db.execute(insert(desks), row)
@@ -111,7 +113,9 @@ def add_member(
     if fingerprint is not None and _digits(fingerprint) != _digits(identity.fingerprint(here.agency, public.hash)):
         raise LocalError("fingerprint", "This is not the fingerprint of her key. Compare once more; add nobody yet.")
     if len(roster.members(db, desk_id)) >= MEMBERS_MAX:
-        raise LocalError("too-many-members", f"A desk has at most {MEMBERS_MAX} members. Make a second desk.")
+        raise LocalError(
+            "too-many-members", say("A desk has at most {limit} members. Make a second desk.", limit=MEMBERS_MAX)
+        )
     keys = desk_keys_for(db, actor, _key_hashes(db, desk_id))
     if current_key(db, desk_id).hash not in keys:
         raise _no_desk_key()

@@ -8,15 +8,16 @@ passphrases is slowed by Argon2id, by the limit for each address at the door, an
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from node.office import audit, roster, tasks
 from node.office.actor import Actor
-from node.office.staff import is_handle, roles_of, seed_aad, totp_aad
+from node.office.staff import code_hash, is_handle, roles_of, seed_aad, totp_aad
 from node.storage.here import NODE, Here
 from node.storage.tables import sessions, staff
 from protocol import crypto
@@ -87,15 +88,28 @@ def sign_in(db: Connection, here: Here, now: datetime, *, handle: str, stretched
     seed = _open_seed(row.seed_sealed, row.id, stretched)
     totp = crypto.open_under(here.keystore.local, row.totp_sealed, totp_aad(row.id))
     step = crypto.totp_step(totp, code, seconds(now))
+    codes = json.loads(row.codes)
+    hashed = code_hash(here, row.id, code)
+    is_new_step = step is not None and step > row.totp_last_step
     must_wait = row.retry_at is not None and now < row.retry_at
-    if seed is None or must_wait or step is None or step <= row.totp_last_step:
+    if seed is None or must_wait or not (is_new_step or hashed in codes):
         audit.record(db, now, row.id, "session.refused", row.id)
         if seed is not None and not must_wait:
             _delay(db, now, row.id, row.failures + 1)
         return None
     db.execute(
-        update(staff).where(staff.c.id == row.id).values(failures=0, retry_at=None, totp_last_step=step, seen_at=now)
+        update(staff)
+        .where(staff.c.id == row.id)
+        .values(
+            failures=0,
+            retry_at=None,
+            totp_last_step=step if is_new_step else row.totp_last_step,
+            codes=json.dumps([kept for kept in codes if kept != hashed]),
+            seen_at=now,
+        )
     )
+    if not is_new_step:
+        audit.record(db, now, row.id, "session.recovery-code", row.id)
     return _start(db, now, row.id, row.roles, seed)
 
 
@@ -183,6 +197,23 @@ def end_session(db: Connection, now: datetime, session_id: str) -> None:
     if staff_id is not None:
         db.execute(delete(sessions).where(sessions.c.id == stored))
         audit.record(db, now, staff_id, "session.end", staff_id)
+
+
+def list_sessions(db: Connection, actor: Actor, session_id: str) -> list[dict[str, Any]]:
+    """The person's own sessions, the last used first; `is_this` marks the one that asks."""
+    this = crypto.sha256_hex(session_id.encode())
+    query = select(sessions.c.id, sessions.c.created_at, sessions.c.seen_at).where(
+        sessions.c.staff_id == actor.staff_id
+    )
+    rows = db.execute(query.order_by(sessions.c.seen_at.desc())).mappings()
+    return [{**row, "is_this": row["id"] == this} for row in rows]
+
+
+def end_one(db: Connection, actor: Actor, now: datetime, stored_id: str) -> None:
+    """One of her own sessions, by the id it is listed under, opens nothing any more."""
+    mine = (sessions.c.id == stored_id) & (sessions.c.staff_id == actor.staff_id)
+    if db.execute(delete(sessions).where(mine)).rowcount:
+        audit.record(db, now, actor.staff_id, "session.end", actor.staff_id)
 
 
 def end_all_sessions(db: Connection, actor: Actor, now: datetime, staff_id: str) -> int:

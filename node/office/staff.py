@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from node.office import audit, desks, roster, tasks
 from node.office.actor import Actor, person_kem, person_signer
@@ -28,13 +28,16 @@ from protocol import crypto, identity
 from protocol.codes import Role
 from protocol.crypto import SigningKey
 from protocol.encoding import CLOCK_AHEAD_SECONDS, encode, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.identity import LABEL_OFFICER, NODE_KEY_DAYS, OFFICERS_MAX, OfficerCertificate
 
 PASSPHRASE_MIN: Final = 12
 #: Argon2id takes any length; this only keeps a request from being a weapon.
 PASSPHRASE_MAX: Final = 1024
 ENROL_DAYS: Final = 7
+#: Codes on paper for a lost authenticator: ten of eighty bits, each good once and only with the passphrase.
+CODES: Final = 10
+CODE_BYTES: Final = 10
 #: A small server of one agency, not a directory of a country.
 STAFF_MAX: Final = 1000
 _HANDLE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,39}")
@@ -46,6 +49,11 @@ class Enrolled:
 
     staff_id: str
     totp_secret: bytes = field(repr=False)
+
+    @property
+    def totp_text(self) -> str:
+        """The secret as people type it into an app without a camera."""
+        return base64.b32encode(self.totp_secret).decode().rstrip("=")
 
     def totp_uri(self, handle: str, issuer: str) -> str:
         """The address that an authenticator app reads as a QR code."""
@@ -64,7 +72,11 @@ def check_passphrase(passphrase: str) -> None:
     if not PASSPHRASE_MIN <= len(normal_passphrase(passphrase)) <= PASSPHRASE_MAX:
         raise LocalError(
             "passphrase",
-            f"A passphrase has {PASSPHRASE_MIN} to {PASSPHRASE_MAX} characters. Take four or five words.",
+            say(
+                "A passphrase has {low} to {high} characters. Take four or five words.",
+                low=PASSPHRASE_MIN,
+                high=PASSPHRASE_MAX,
+            ),
         )
 
 
@@ -87,7 +99,7 @@ def invite(db: Connection, actor: Actor, now: datetime, *, handle: str, roles: C
     if db.execute(select(staff.c.id).where(staff.c.handle == handle)).first() is not None:
         raise LocalError("handle", "There is a person of this work name already. Choose another.")
     if (db.execute(select(func.count()).select_from(staff)).scalar() or 0) >= STAFF_MAX:
-        raise LocalError("too-many-staff", f"A node has at most {STAFF_MAX} people.")
+        raise LocalError("too-many-staff", say("A node has at most {limit} people.", limit=STAFF_MAX))
     staff_id, secret = crypto.new_id(), crypto.random_bytes(20)
     row = {
         "id": staff_id,
@@ -137,6 +149,7 @@ def set_keys(
             seed_recovery_sealed=roster.recovery_key(db, here).seal(seed, seed_aad(staff_id)),
             totp_sealed=crypto.seal_under(here.keystore.local, totp, totp_aad(staff_id)),
             totp_last_step=0,
+            codes="[]",
             enrol_hash=None,
             enrol_expires_at=None,
             failures=0,
@@ -206,7 +219,7 @@ def certify_officer(
         raise _unknown_person()
     present = _active_with(db, Role.OFFICER)
     if staff_id not in present and len(present) >= OFFICERS_MAX:
-        raise LocalError("too-many-officers", f"An agency has at most {OFFICERS_MAX} officers.")
+        raise LocalError("too-many-officers", say("An agency has at most {limit} officers.", limit=OFFICERS_MAX))
     known = roster.officers(db, here).get(crypto.sha256_hex(row.sign_public))
     certificate = OfficerCertificate(
         agency=here.agency,
@@ -257,6 +270,58 @@ def list_staff(db: Connection) -> list[dict[str, Any]]:
     """Everybody, by work name."""
     query = select(staff.c.id, staff.c.handle, staff.c.roles, staff.c.status, staff.c.seen_at).order_by(staff.c.handle)
     return [{**row, "roles": json.loads(row["roles"])} for row in db.execute(query.limit(STAFF_MAX)).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What pages need to know of a person who is signed in."""
+
+    handle: str
+    language: str | None
+
+
+def about(db: Connection, staff_id: str) -> About:
+    """Her work name, and the language she chose."""
+    row = db.execute(_ABOUT, {"staff": staff_id}).one()
+    return About(row.handle, row.language)
+
+
+_ABOUT: Final = select(staff.c.handle, staff.c.language).where(staff.c.id == bindparam("staff"))
+
+
+def names(db: Connection) -> dict[str, str]:
+    """Everybody's work name, by id."""
+    return {row.id: row.handle for row in db.execute(select(staff.c.id, staff.c.handle))}
+
+
+def set_language(db: Connection, actor: Actor, language: str) -> None:
+    """Her pages are in this language from the next one on."""
+    db.execute(update(staff).where(staff.c.id == actor.staff_id).values(language=language))
+
+
+def self_of(staff_id: str) -> Actor:
+    """Somebody who has just enrolled, acting for herself alone: no role, no desk."""
+    return Actor(staff_id)
+
+
+def make_codes(db: Connection, here: Here, actor: Actor, now: datetime) -> list[str]:
+    """Ten codes that each stand in for the authenticator once; the ones before are void. Shown now and never again."""
+    codes = [base64.b32encode(crypto.random_bytes(CODE_BYTES)).decode().lower() for _ in range(CODES)]
+    hashed = [code_hash(here, actor.staff_id, code) for code in codes]
+    db.execute(update(staff).where(staff.c.id == actor.staff_id).values(codes=json.dumps(hashed)))
+    audit.record(db, now, actor.staff_id, "staff.codes", actor.staff_id)
+    return codes
+
+
+def codes_left(db: Connection, actor: Actor) -> int:
+    """How many of her recovery codes are unused."""
+    return len(json.loads(db.execute(select(staff.c.codes).where(staff.c.id == actor.staff_id)).scalar() or "[]"))
+
+
+def code_hash(here: Here, staff_id: str, code: str) -> str:
+    """How a recovery code is stored: bound to the person and to a key that is in no database."""
+    typed = "".join(code.split()).lower().encode("utf-8", "replace")
+    return crypto.derive(here.keystore.local, b"staffetta/1/code\0" + bytes.fromhex(staff_id) + typed).hex()
 
 
 def roles_of(raw: str) -> frozenset[Role]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -68,6 +69,14 @@ def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     )
     query = select(tasks).where(tasks.c.closed_at.is_(None), mine).order_by(tasks.c.created_at).limit(LIST_MAX)
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def open_for(db: Connection, subject_ids: Collection[str]) -> dict[str, str]:
+    """The kinds of the open tasks about these subjects, by subject."""
+    query = select(tasks.c.subject_id, tasks.c.kind).where(
+        tasks.c.closed_at.is_(None), tasks.c.kind.in_(("question", "correction")), tasks.c.subject_id.in_(subject_ids)
+    )
+    return {row.subject_id: row.kind for row in db.execute(query)}
 
 
 def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: Role | None = None) -> str:

@@ -191,6 +191,10 @@ staff = Table(
     Column("seed_recovery_sealed", LargeBinary),
     Column("totp_sealed", LargeBinary),
     Column("totp_last_step", BigInteger, nullable=False, server_default=text("0")),
+    # Hashes of the one-time codes on paper that stand in for a lost authenticator, as JSON.
+    Column("codes", Text, nullable=False, server_default=text("'[]'")),
+    Column("language", String(8)),
+    Column("email_sealed", LargeBinary),
     Column("officer_certificate", LargeBinary),
     Column("enrol_hash", String(64)),
     Column("enrol_expires_at", UtcDateTime),
@@ -567,6 +571,17 @@ notices = Table(
     Column("audience", String(48), primary_key=True),
     Column("first_at", UtcDateTime, nullable=False),
     Column("last_at", UtcDateTime, nullable=False),
+)
+
+# To whom the one sentence went, and when; at most one row for each person.
+mailings = Table(
+    "mailings",
+    metadata,
+    Column("staff_id", ForeignKey("staff.id"), primary_key=True),
+    Column("mailed_at", UtcDateTime),
+    Column("lease_until", UtcDateTime),
+    Column("retry_at", UtcDateTime),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
 )
 
 audit = Table(

@@ -7,6 +7,7 @@ function of theirs in one transaction.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,6 +53,8 @@ class Services:
     client: Client
     clock: Clock
     real: SystemClock
+    agency_name: str = ""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
     rest: Callable[[], Awaitable[dict[str, int]]] | None = None
     sign_ins: Buckets = field(default_factory=lambda: Buckets(SIGN_INS_PER_SECOND, SIGN_INS_AT_ONCE))
 
@@ -178,8 +181,8 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
-    headers["Cache-Control"] = "no-store"
-    headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    headers.setdefault("Cache-Control", "no-store")
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["Server"] = "staffetta"
     if request.secure:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from node.casework import cases, consents, erasure, followups, forms, referrals, show
+from node.casework import cases, consents, erasure, followups, forms, overview, referrals, show
 from node.casework.forms import FormError
 from node.casework.show import readable_sections
 from node.web.api import Call, Route
@@ -97,6 +97,13 @@ class Act(Body, frozen=True, kw_only=True):
     resume_by: datetime | None = None
     arrive_by: datetime | None = None
     risk: Risk | None = None
+
+
+class Moved(Body, frozen=True, kw_only=True):
+    """These referrals, with their cases and follow-ups, become this colleague's."""
+
+    referrals: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=overview.MOVE_MAX)]
+    to: Id
 
 
 class NewNote(Body, frozen=True, kw_only=True):
@@ -271,6 +278,31 @@ async def correct(call: Call) -> Any:
     return {"id": message}
 
 
+async def show_overview(call: Call) -> Any:
+    query = call.request.query
+    rows = await call.read(
+        overview.list_open,
+        call.services.here,
+        call.actor,
+        call.now,
+        desk=query.get("desk", ""),
+        person=query.get("person", ""),
+        only=query.get("only", ""),
+    )
+    return {"open": rows, "counts": await call.read(overview.counts, call.actor, call.now)}
+
+
+async def move(call: Call) -> Any:
+    moved = await call.do(overview.move, referral_ids=call.body.referrals, to=call.body.to)
+    return {"moved": moved}
+
+
+async def record_sections(call: Call) -> Any:
+    sections = _checked(call.body.sections)
+    await call.do(cases.record_sections, case_id=call.params["case"], sections=sections)
+    return {"recorded": True}
+
+
 async def list_followups(call: Call) -> Any:
     found = await call.read(followups.list_followups, call.services.here, call.actor, call.now)
     return {"followups": found}
@@ -301,6 +333,7 @@ ROUTES: Final = [
     Route("GET", "/cases", list_cases, "List the open cases of my desks"),
     Route("POST", "/cases", open_case, "Open a case", NewCase),
     Route("GET", "/cases/{case}", read_case, "Read a case"),
+    Route("POST", "/cases/{case}/sections", record_sections, "Record what is known of the person", Corrected),
     Route("POST", "/cases/{case}/close", close_case, "Close a case"),
     Route("GET", "/cases/{case}/consents", list_consents, "Who may have what, and who has erased what"),
     Route("POST", "/consents", record_consent, "Record what the person agreed to", NewConsent),
@@ -313,6 +346,8 @@ ROUTES: Final = [
     Route("POST", "/referrals/{referral}/acts", act, "Act on a referral", Act),
     Route("POST", "/referrals/{referral}/notes", add_note, "Write a note or a question", NewNote),
     Route("POST", "/referrals/{referral}/sections", correct, "Correct what was sent", Corrected),
+    Route("GET", "/overview", show_overview, "Everything open in the agency, without contents"),
+    Route("POST", "/overview/move", move, "Hand referrals to a colleague", Moved),
     Route("GET", "/followups", list_followups, "List the follow-ups of my desks"),
     Route("POST", "/followups/{followup}/report", report_followup, "Report a follow-up", Reported),
     Route("GET", "/withdrawals", list_withdrawals, "Withdrawals that wait for our answer"),

@@ -33,6 +33,7 @@ _STATUS: Final = {
     "unknown-desk": 404,
     "unknown-person": 404,
     "unknown-record": 404,
+    "unknown-draft": 404,
     "peer-unknown": 404,
     "too-large": 413,
     "not-json": 400,
@@ -63,10 +64,10 @@ def response(status: int, code: str, detail: str, problems: list[dict[str, str]]
         "type": TYPE_PREFIX + code,
         "title": _TITLES.get(status, "Refused"),
         "status": status,
-        "detail": detail,
+        "detail": str(detail),
     }
     if problems:
-        document["problems"] = problems
+        document["problems"] = [{name: str(text) for name, text in problem.items()} for problem in problems]
     return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/problem+json")
 
 

@@ -12,15 +12,15 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.exchange import client, peers
+from node.exchange import peers
 from node.office import audit, desks, signin, staff, tasks
 from node.office.actor import Actor
-from node.office.bundle import make_bundle
 from node.storage.here import Here
 from node.storage.tables import agencies, messages
 from node.storage.tables import outbox as outbox_rows
-from node.web.api import COOKIE, SECURE_COOKIE, Call, Route, session_of
-from protocol import crypto, invite
+from node.web import peering
+from node.web.api import COOKIE, SECURE_COOKIE, Call, Route, Services, session_of
+from protocol import crypto
 from protocol.codes import AgencyType, Role
 from protocol.encoding import Id
 from protocol.errors import LocalError
@@ -38,7 +38,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class SignIn(Body, frozen=True, kw_only=True):
     handle: _Text
     passphrase: _Text
-    code: Annotated[str, msgspec.Meta(max_length=12)]
+    code: Annotated[str, msgspec.Meta(max_length=24)]
 
 
 class Enrol(Body, frozen=True, kw_only=True):
@@ -55,6 +55,10 @@ class NewDesk(Body, frozen=True, kw_only=True):
     name: _Text
     profile: desks.Profile = desks.Profile()
     join: bool = True
+
+
+class Roles(Body, frozen=True, kw_only=True):
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=len(Role))]
 
 
 class Member(Body, frozen=True, kw_only=True):
@@ -79,25 +83,33 @@ async def stretch(passphrase: str, salt: bytes) -> bytes:
         return await asyncio.to_thread(crypto.stretch, staff.normal_passphrase(passphrase), salt)
 
 
-async def sign_in(call: Call) -> web.Response:
-    services, body = call.services, call.body
-    if not services.sign_ins.take(call.request.remote or "", time.monotonic()):
+async def open_session(
+    services: Services, request: web.Request, handle: str, passphrase: str, code: str
+) -> signin.SignedIn:
+    """Sign a person in, from the API or a page. Raises LocalError `sign-in` or `sign-in-wait`."""
+    if not services.sign_ins.take(request.remote or "", time.monotonic()):
         raise LocalError("sign-in-wait", "Too many tries from this address. Wait a minute, then try again.")
-    now = services.real.now()
-    material = await call.read(signin.material, services.here, body.handle)
-    stretched = await stretch(body.passphrase, material.salt)
-    signed = await call.write(
-        signin.sign_in, services.here, now, handle=body.handle, stretched=stretched, code=body.code
+    material = await services.database.read(signin.material, services.here, handle)
+    stretched = await stretch(passphrase, material.salt)
+    signed = await services.database.write(
+        signin.sign_in, services.here, services.real.now(), handle=handle, stretched=stretched, code=code
     )
     if signed is None:
         raise signin.refusal()
+    return signed
+
+
+async def sign_in(call: Call) -> web.Response:
+    body = call.body
+    signed = await open_session(call.services, call.request, body.handle, body.passphrase, body.code)
     response = web.Response(body=msgspec.json.encode(_who(signed.actor)), content_type="application/json")
-    _set_cookie(call, response, f"{signed.session_id}.{signed.secret.hex()}")
+    cookie_for(call.services, call.request, response, f"{signed.session_id}.{signed.secret.hex()}")
     return response
 
 
-def _set_cookie(call: Call, response: web.Response, value: str) -> None:
-    secure = call.request.secure or call.services.config.agency.address.startswith("https://")
+def cookie_for(services: Services, request: web.Request, response: web.Response, value: str) -> None:
+    """The session's cookie: for this site alone, out of reach of scripts, over TLS only where there is TLS."""
+    secure = request.secure or services.config.agency.address.startswith("https://")
     response.set_cookie(
         SECURE_COOKIE if secure else COOKIE, value, httponly=True, secure=secure, samesite="Strict", path="/"
     )
@@ -118,6 +130,11 @@ async def sign_out(call: Call) -> web.Response:
     for name in (COOKIE, SECURE_COOKIE):
         response.del_cookie(name, path="/", secure=name == SECURE_COOKIE)
     return response
+
+
+async def make_codes(call: Call) -> Any:
+    codes = await call.write(staff.make_codes, call.services.here, call.actor, call.services.real.now())
+    return {"codes": codes}
 
 
 async def enrol(call: Call) -> Any:
@@ -148,8 +165,18 @@ async def add_staff(call: Call) -> Any:
 
 async def disable_staff(call: Call) -> Any:
     left = await call.do(staff.disable, call.params["staff"])
-    await _publish(call)
+    await peering.publish(call)
     return {"desks_to_rotate": left}
+
+
+async def set_roles(call: Call) -> Any:
+    await call.write(staff.set_roles, call.actor, call.now, call.params["staff"], call.body.roles)
+    return {"changed": True}
+
+
+async def sign_out_person(call: Call) -> Any:
+    ended = await call.write(signin.end_all_sessions, call.actor, call.services.real.now(), call.params["staff"])
+    return {"ended": ended}
 
 
 async def list_desks(call: Call) -> Any:
@@ -158,7 +185,7 @@ async def list_desks(call: Call) -> Any:
 
 async def add_desk(call: Call) -> Any:
     desk_id = await call.do(desks.create, name=call.body.name, profile=call.body.profile, join=call.body.join)
-    await _publish(call)
+    await peering.publish(call)
     return {"id": desk_id}
 
 
@@ -169,26 +196,23 @@ async def add_member(call: Call) -> Any:
 
 async def remove_member(call: Call) -> Any:
     await call.do(desks.remove_member, call.params["desk"], call.params["staff"])
-    await _publish(call)
+    await peering.publish(call)
     return {"removed": True}
+
+
+async def set_profile(call: Call) -> Any:
+    await call.write(desks.set_profile, call.actor, call.now, call.params["desk"], call.body)
+    await peering.publish(call)
+    return {"changed": True}
 
 
 async def rotate_desk(call: Call) -> Any:
     await call.do(desks.rotate_key, call.params["desk"])
-    await _publish(call)
+    await peering.publish(call)
     return {"rotated": True}
 
 
-async def _publish(call: Call) -> None:
-    services = call.services
-    await call.write(make_bundle, services.here, services.clock.now(), services.config.agency.address)
-
-
 # -- peers -----------------------------------------------------------------------------------------------------------
-
-
-def _may_run_peers(call: Call) -> None:
-    call.actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
 
 
 async def list_peers(call: Call) -> Any:
@@ -197,40 +221,13 @@ async def list_peers(call: Call) -> Any:
 
 
 async def make_invite(call: Call) -> Any:
-    _may_run_peers(call)
-    services = call.services
-
-    def create(db: Connection, here: Here, actor: Actor, now: datetime) -> str:
-        made = peers.create_invite(db, here, actor.staff_id, now, call.body.type, services.config.agency.address)
-        audit.record(db, now, actor.staff_id, "peer.invite", made.invite)
-        return made.text()
-
-    return {"invite": await call.do(create), "our_fingerprint": await call.read(peers.own_fingerprint, services.here)}
+    text = await peering.make_invite(call, call.body.type)
+    return {"invite": text, "our_fingerprint": await call.read(peers.own_fingerprint, call.services.here)}
 
 
 async def accept_invite(call: Call) -> Any:
-    _may_run_peers(call)
     services = call.services
-    made = invite.parse_invite(call.body.invite)
-    asked = await call.read(peers.invite_request, services.here, call.now, made)
-    try:
-        answer = await client.post_invite(services.client, made.address, asked)
-    except client.TransportError as error:
-        if error.code in ("http-403", "http-400"):
-            raise LocalError(
-                "invite-refused", "They did not take this invite: it was used, is too old, or was not copied whole."
-            ) from error
-        raise LocalError(
-            "peer-not-reached", "Their node does not answer. Ask them whether it runs, then try again."
-        ) from error
-
-    def accept(db: Connection, here: Here, actor: Actor, now: datetime) -> Any:
-        peer = peers.accept_answer(db, here, now, made, answer)
-        audit.record(db, now, actor.staff_id, "peer.accept", peer.agency)
-        return peer
-
-    peer = await call.do(accept)
-    await services.worker.reload()
+    peer = await peering.accept_invite(call, call.body.invite)
     listed = await call.read(peers.list_peers, services.here)
     found = next(row for row in listed if row["agency"] == peer.agency)
     return {
@@ -242,29 +239,14 @@ async def accept_invite(call: Call) -> Any:
 
 
 async def verify_peer(call: Call) -> Any:
-    _may_run_peers(call)
-    agency, services = call.params["agency"], call.services
-
-    def verify(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
-        peers.verify_peer(db, here, actor.staff_id, now, agency, call.body.fingerprint)
-        audit.record(db, now, actor.staff_id, "peer.verify", agency, peer=agency)
-
-    await call.do(verify)
-    await services.worker.confirm(agency)
-    await services.worker.reload()
-    return {"agency": agency, "standing": str(services.here.directory.members[agency].standing)}
+    agency = call.params["agency"]
+    await peering.verify_peer(call, agency, call.body.fingerprint)
+    return {"agency": agency, "standing": str(call.services.here.directory.members[agency].standing)}
 
 
 async def block_peer(call: Call) -> Any:
-    _may_run_peers(call)
     agency = call.params["agency"]
-
-    def block(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
-        peers.block(db, here, agency)
-        audit.record(db, now, actor.staff_id, "peer.block", agency, peer=agency)
-
-    await call.do(block)
-    await call.services.worker.reload()
+    await peering.block_peer(call, agency)
     return {"agency": agency, "standing": "blocked"}
 
 
@@ -299,7 +281,7 @@ async def rotate_keys(call: Call) -> Any:
     call.actor.require_role(Role.ADMINISTRATOR, Role.OFFICER)
     services = call.services
     services.here.keystore.rotate(call.now, force=True)
-    await _publish(call)
+    await peering.publish(call)
 
     def note(db: Connection, here: Here, actor: Actor, now: datetime) -> None:
         audit.record(db, now, actor.staff_id, "keys.rotate", here.agency)
@@ -337,14 +319,18 @@ ROUTES: Final = [
     Route("POST", "/session", sign_in, "Sign in", SignIn, is_open=True),
     Route("GET", "/session", who_am_i, "Who am I"),
     Route("DELETE", "/session", sign_out, "Sign out"),
+    Route("POST", "/session/codes", make_codes, "New recovery codes, instead of the ones before"),
     Route("POST", "/enrolment", enrol, "Enrol with an invitation", Enrol, is_open=True),
     Route("GET", "/staff", list_staff, "List the people of this agency"),
     Route("POST", "/staff", add_staff, "Invite a person", NewStaff),
     Route("POST", "/staff/{staff}/disable", disable_staff, "End a person's access"),
+    Route("POST", "/staff/{staff}/roles", set_roles, "Change a person's roles", Roles),
+    Route("POST", "/staff/{staff}/signout", sign_out_person, "End a person's sessions"),
     Route("GET", "/desks", list_desks, "List the desks"),
     Route("POST", "/desks", add_desk, "Make a desk", NewDesk),
     Route("POST", "/desks/{desk}/members", add_member, "Add a member to a desk", Member),
     Route("POST", "/desks/{desk}/members/{staff}/remove", remove_member, "Remove a member; the key changes"),
+    Route("POST", "/desks/{desk}/profile", set_profile, "What other agencies see of a desk", desks.Profile),
     Route("POST", "/desks/{desk}/rotate", rotate_desk, "Change a desk's key"),
     Route("GET", "/peers", list_peers, "List other agencies"),
     Route("POST", "/peers/invites", make_invite, "Invite an agency", NewInvite),

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything open in the agency, for who is responsible for it: states, clocks and people, never contents.
+
+A supervisor sees that something waits at a desk that is not hers; to read it she has to be a member of that desk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, select, update
+
+from node.casework import referrals as referral_rows
+from node.casework import show
+from node.office import audit, roster
+from node.office.actor import Actor
+from node.storage.here import Here
+from node.storage.tables import agencies, cases, desks, followups, referrals, releases, staff, threads
+from protocol.codes import Role
+from protocol.errors import LocalError, say
+
+#: Rows of one overview. An agency with more open at once filters by desk or person.
+LIST_MAX: Final = 500
+#: Reassigned in one act: a colleague's whole caseload.
+MOVE_MAX: Final = 200
+
+
+def list_open(
+    db: Connection, here: Here, actor: Actor, now: datetime, *, desk: str = "", person: str = "", only: str = ""
+) -> list[dict[str, Any]]:
+    """The open referrals of all desks: the overdue first, then by urgency and clock.
+
+    `only`: `overdue`, `nobody` (without a person) or `undelivered`. Raises LocalError `forbidden`.
+    """
+    actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
+    query = (
+        select(referrals, threads.c.peer, agencies.c.name.label("peer_name"), desks.c.name.label("desk_name"))
+        .join(threads, threads.c.id == referrals.c.thread_id)
+        .join(agencies, agencies.c.agency == threads.c.peer)
+        .join(desks, desks.c.id == referrals.c.desk_id)
+        .where(referrals.c.ended_at.is_(None))
+        .order_by(referrals.c.requested_at)
+        .limit(LIST_MAX)
+    )
+    if desk:
+        query = query.where(referrals.c.desk_id == desk)
+    if person:
+        query = query.where(referrals.c.staff_id == person)
+    if only == "nobody":
+        query = query.where(referrals.c.staff_id.is_(None))
+    found = [{**show.summary(r, now), "desk_name": r.desk_name, "desk_id": r.desk_id} for r in db.execute(query).all()]
+    if only in ("overdue", "undelivered"):
+        found = [r for r in found if r["attention"] == only]
+    return sorted(found, key=lambda r: (r["attention"] not in ("overdue", "undelivered"), *show.urgency(r, now)))
+
+
+def counts(db: Connection, actor: Actor, now: datetime) -> dict[str, int]:
+    """How much is open, overdue, without a person, and which consents and follow-ups want attention."""
+    actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
+
+    def count(table: Any, *where: Any) -> int:
+        return db.execute(select(func.count()).select_from(table).where(*where)).scalar() or 0
+
+    is_open = referrals.c.ended_at.is_(None)
+    return {
+        "cases": count(cases, cases.c.closed_at.is_(None)),
+        "referrals": count(referrals, is_open),
+        "overdue": count(referrals, is_open, referrals.c.attention == "overdue"),
+        "undelivered": count(referrals, is_open, referrals.c.attention == "undelivered"),
+        "nobody": count(referrals, is_open, referrals.c.staff_id.is_(None)),
+        "followups": count(followups, followups.c.ended.is_(False), followups.c.due_at <= now),
+        "consents": count(releases, releases.c.ours.is_(True), releases.c.state == "ConsentExpired"),
+    }
+
+
+def move(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_ids: Collection[str], to: str) -> int:
+    """These referrals, with their cases and follow-ups, are this colleague's. Returns how many were moved.
+
+    She has to be a member of each referral's desk: else nobody could read what she is responsible for. All or nothing.
+    """
+    actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
+    if not 1 <= len(referral_ids) <= MOVE_MAX:
+        raise LocalError("move-count", say("Choose 1 to {limit} referrals.", limit=MOVE_MAX))
+    person = db.execute(select(staff.c.id).where(staff.c.id == to, staff.c.status == "active")).first()
+    if person is None:
+        raise LocalError("unknown-person", "There is no such active person. See the list of staff.")
+    theirs = roster.desks_of(db, to)
+    for referral_id in referral_ids:
+        row = referral_rows.load(db, Actor.node(), referral_id)
+        if row.desk_id not in theirs:
+            raise LocalError(
+                "not-of-desk", "She is not a member of the desk of each of them. Add her to the desk first."
+            )
+        db.execute(
+            update(referrals).where(referrals.c.id == referral_id).values(staff_id=to, version=referrals.c.version + 1)
+        )
+        if row.case_id is not None:
+            db.execute(update(cases).where(cases.c.id == row.case_id).values(staff_id=to))
+        db.execute(
+            update(followups)
+            .where(followups.c.referral_id == referral_id, followups.c.ended.is_(False))
+            .values(staff_id=to)
+        )
+        audit.record(db, now, actor.staff_id, "referral.move", referral_id)
+    return len(referral_ids)
+
+
+def colleagues(db: Connection) -> list[dict[str, Any]]:
+    """Active people, by work name."""
+    query = select(staff.c.id, staff.c.handle).where(staff.c.status == "active").order_by(staff.c.handle)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def colleagues_of(db: Connection, desk_id: str) -> list[dict[str, Any]]:
+    """The members of a desk, by work name."""
+    members = set(roster.members(db, desk_id))
+    return [person for person in colleagues(db) if person["id"] in members]

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sends a notification through the agency's mail server. The texts are all here; nothing can be put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import aiosmtplib
+import msgspec
+
+from node.clock import Clock
+from node.errors import NodeError
+from node.office.notify import Mailing
+from node.storage import files
+
+#: All of it. A test and a real one look alike; no product, no agency, no link.
+SUBJECT: Final = "Reminder"
+SENTENCE: Final = "There is something to read."
+TIMEOUT_SECONDS: Final = 20
+
+
+class Post(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The mail server for notifications; none if `host` is empty. Without TLS only on this machine."""
+
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 465
+    security: Literal["tls", "starttls", "none"] = "tls"
+    sender: str = ""
+    username: str | None = None
+    password_file: str | None = None
+
+
+class PostError(NodeError):
+    """The mail server did not take it. The code says where it failed, never to whom it was going."""
+
+
+def message(sender: str, mailing: Mailing, say: Callable[[str | None, str], str], clock: Clock) -> EmailMessage:
+    """The whole message. `say` translates one of the two fixed texts."""
+    made = EmailMessage()
+    made["From"] = sender
+    made["To"] = mailing.address
+    made["Subject"] = say(mailing.language, SUBJECT)
+    made["Date"] = format_datetime(clock.now())
+    made["Auto-Submitted"] = "auto-generated"
+    made.set_content(say(mailing.language, SENTENCE) + "\n")
+    return made
+
+
+async def send(data_dir: Path, post: Post, made: EmailMessage) -> None:
+    """Hand it to the mail server, over TLS except on this machine. Raises PostError."""
+    password = None
+    if post.password_file is not None:
+        password = files.read_secret(data_dir / post.password_file, "the mail password").decode().strip()
+    try:
+        await aiosmtplib.send(
+            made,
+            hostname=post.host,
+            port=post.port,
+            use_tls=post.security == "tls",
+            start_tls=post.security == "starttls",
+            username=post.username,
+            password=password,
+            timeout=TIMEOUT_SECONDS,
+        )
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        raise PostError(
+            "mail-failed", "The mail server did not take it. Check [post] in staffetta.toml, and that it runs."
+        ) from error

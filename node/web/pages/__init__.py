@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff's pages: forms that work without JavaScript, in the person's own language. Decisions are made below."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from node.web.pages import case, entrance, home, news, people, refer, thread
+from node.web.pages.page import Page
+
+ALL: Final[list[Page]] = [
+    *entrance.PAGES,
+    *home.PAGES,
+    *news.PAGES,
+    *refer.PAGES,
+    *thread.PAGES,
+    *case.PAGES,
+    *people.PAGES,
+]

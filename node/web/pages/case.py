@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases and their consents: what we know of a person, who else holds what, stop sharing, erase or keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection
+
+from node.casework import cases, consents, erasure, followups, show
+from node.office import audit, staff
+from node.web.pages.languages import language
+from node.web.pages.page import Page, Visit, go
+from node.web.pages.sections import FormSections
+from protocol.codes import Section
+from protocol.errors import LocalError
+
+
+async def list_cases(visit: Visit) -> web.StreamResponse:
+    def look(db: Connection) -> dict[str, Any]:
+        rows = cases.list_cases(db, visit.actor)
+        return {
+            "rows": rows,
+            "codes": cases.codes(db, visit.services.here, visit.actor, rows),
+            "names": staff.names(db),
+        }
+
+    return visit.page("cases.html", visit.say("Cases"), **await visit.read(look))
+
+
+async def show_case(visit: Visit) -> web.StreamResponse:
+    case_id = visit.params["case"]
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        found = cases.read_case(db, here, actor, case_id)
+        threads = {thread["id"] for thread in found["threads"]}
+        listed = show.list_referrals(db, here, actor, now, include_ended=True)
+        return {
+            "case": found,
+            "sections": _decoded(found["sections"]),
+            "referrals": [row for row in listed if row["thread"] in threads],
+            "consents": consents.show_consents(db, actor, case_id),
+            "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
+            "names": staff.names(db),
+        }
+
+    found = await visit.read(look)
+    members = visit.services.here.directory.members
+    agencies = {agency: member.peer.name for agency, member in members.items()}
+    return visit.page("case.html", visit.say("Case"), agencies=agencies, **found)
+
+
+async def show_edit(visit: Visit) -> web.StreamResponse:
+    found = await visit.read(cases.read_case, visit.services.here, visit.actor, visit.params["case"])
+    sections = _decoded(found["sections"])
+    fields = visit.form or FormSections.fields_of(sections)
+    return visit.page("case_edit.html", visit.say("What we know"), case=found, fields=fields)
+
+
+async def edit(visit: Visit) -> web.StreamResponse:
+    case_id = visit.params["case"]
+    found = await visit.read(cases.read_case, visit.services.here, visit.actor, case_id)
+    before = _decoded(found["sections"])
+    read = FormSections(visit, before=before)
+    visit.refuse_if_problems()
+    await visit.do(cases.record_sections, case_id=case_id, sections=read.sections)
+    return go(f"/cases/{case_id}?done=saved")
+
+
+async def close(visit: Visit) -> web.StreamResponse:
+    await visit.write(cases.close_case, visit.actor, visit.now, visit.params["case"])
+    return go("/cases?done=closed")
+
+
+# -- consent life ----------------------------------------------------------------------------------------------------
+
+
+async def _consent(visit: Visit) -> dict[str, Any]:
+    """One release of a case that the person may see."""
+    case_id = visit.params["case"]
+    for release in await visit.read(consents.show_consents, visit.actor, case_id):
+        if release["id"] == visit.params["consent"]:
+            return release
+    raise LocalError("unknown-release", "There is no such consent at your desks.")
+
+
+async def show_renew(visit: Visit) -> web.StreamResponse:
+    return visit.page(
+        "renew.html", visit.say("Ask again"), release=await _consent(visit), agency_to=await _agency_of(visit)
+    )
+
+
+async def _agency_of(visit: Visit) -> str:
+    release = await _consent(visit)
+    member = visit.services.here.directory.members.get(release["agency"])
+    return "" if member is None else member.peer.name
+
+
+async def renew(visit: Visit) -> web.StreamResponse:
+    await _consent(visit)
+    if visit.get("asked") != "yes":
+        visit.problem("asked", "Ask the person first, and tick the box when the answer is yes.")
+    if visit.get("days") not in ("30", "90", "180", "365"):
+        visit.problem("days", "Choose until when.")
+    visit.refuse_if_problems()
+    until = visit.now + timedelta(days=int(visit.get("days")))
+    await visit.write(consents.renew, visit.actor, visit.now, visit.params["consent"], until)
+    return go(f"/cases/{visit.params['case']}?done=renewed")
+
+
+async def show_withdraw(visit: Visit) -> web.StreamResponse:
+    return visit.page(
+        "withdraw.html", visit.say("Stop sharing"), release=await _consent(visit), agency_to=await _agency_of(visit)
+    )
+
+
+async def withdraw(visit: Visit) -> web.StreamResponse:
+    """Use stops at once. Who telephoned is checked afterwards."""
+    await _consent(visit)
+    for name in ("by_person", "erase", "do_not_contact", "confirmed"):
+        if visit.get(name) not in ("yes", "no"):
+            visit.problem(name, "Choose yes or no.")
+    visit.refuse_if_problems()
+    await visit.do(
+        consents.withdraw,
+        release_id=visit.params["consent"],
+        by_person=visit.get("by_person") == "yes",
+        erase=visit.get("erase") == "yes",
+        do_not_contact=visit.get("do_not_contact") == "yes",
+        confirmed=visit.get("confirmed") == "yes",
+    )
+    return go(f"/cases/{visit.params['case']}?done=withdrawn")
+
+
+async def show_copy(visit: Visit) -> web.StreamResponse:
+    """Her copy: what she agreed to and how she stops it, in her language, to be printed or read aloud."""
+    release = await _consent(visit)
+    agency_to = await _agency_of(visit)
+    visit.language = language(visit.query.get("in", visit.language.tag))
+    return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
+
+
+async def show_export(visit: Visit) -> web.StreamResponse:
+    """Everything we hold about this person, for herself. The trail knows that it was made."""
+    case_id = visit.params["case"]
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        found = cases.read_case(db, here, actor, case_id)
+        threads = {thread["id"] for thread in found["threads"]}
+        listed = show.list_referrals(db, here, actor, now, include_ended=True)
+        opened = [show.show(db, here, actor, now, referral_id=r["id"]) for r in listed if r["thread"] in threads]
+        return {
+            "case": found,
+            "sections": _decoded(found["sections"]),
+            "referrals": [
+                {
+                    **shown,
+                    "sections": _decoded(shown["sections"]),
+                    "said": [{**entry, "sections": _decoded(entry["sections"])} for entry in shown["said"]],
+                }
+                for shown in opened
+            ],
+            "consents": consents.show_consents(db, actor, case_id),
+        }
+
+    found = await visit.read(look)
+    await visit.write(audit.record, visit.now, visit.actor.staff_id, "case.export", case_id)
+    members = visit.services.here.directory.members
+    agencies = {agency: member.peer.name for agency, member in members.items()}
+    return visit.page("export.html", visit.say("Everything we hold"), agencies=agencies, **found)
+
+
+def _decoded(sections: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): msgspec.json.decode(raw) for name, raw in sections.items()}
+
+
+# -- what others have stopped sharing with us ------------------------------------------------------------------------
+
+
+async def list_withdrawals(visit: Visit) -> web.StreamResponse:
+    def look(db: Connection) -> dict[str, Any]:
+        duties = erasure.list_duties(db, visit.actor)
+        return {"duties": [{**duty, **erasure.what_is_held(db, duty["release_id"])} for duty in duties]}
+
+    members = visit.services.here.directory.members
+    agencies = {agency: member.peer.name for agency, member in members.items()}
+    return visit.page("withdrawals.html", visit.say("Erase or keep"), agencies=agencies, **await visit.read(look))
+
+
+async def answer_withdrawal(visit: Visit) -> web.StreamResponse:
+    """Erase or keep; then, when the bytes are gone from disk, sign."""
+    withdrawal_id = visit.params["withdrawal"]
+    keep = {}
+    for section in Section:
+        if visit.get(f"keep.{section}") == "keep":
+            keep[section] = visit.get(f"law.{section}")
+            if not keep[section]:
+                visit.problem(f"law.{section}", "Name the law that makes you keep this.")
+    visit.refuse_if_problems()
+    await visit.do(erasure.erase_under, withdrawal_id=withdrawal_id, keep=keep)
+    database = visit.services.database
+    if database.kind == "sqlite" and not await database.checkpoint_truncate():
+        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    await visit.do(erasure.sign_erasure, withdrawal_id=withdrawal_id)
+    return go("/withdrawals?done=erased")
+
+
+PAGES: Final = [
+    Page("/cases", list_cases),
+    Page("/cases/{case}", show_case),
+    Page("/cases/{case}/edit", show_edit, edit),
+    Page("/cases/{case}/close", None, close, again=show_case),
+    Page("/cases/{case}/consents/{consent}/renew", show_renew, renew),
+    Page("/cases/{case}/consents/{consent}/withdraw", show_withdraw, withdraw),
+    Page("/cases/{case}/consents/{consent}/copy", show_copy),
+    Page("/cases/{case}/export", show_export),
+    Page("/withdrawals", list_withdrawals),
+    Page("/withdrawals/{withdrawal}", None, answer_withdrawal, again=list_withdrawals),
+]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for me today, the lists of referrals and follow-ups, and search."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from aiohttp import web
+from sqlalchemy import Connection, select
+
+from node.casework import cases, drafts, followups, show
+from node.office import staff, tasks
+from node.storage.here import Here
+from node.storage.tables import messages, referrals, releases
+from node.web.pages import news
+from node.web.pages.page import Page, Visit, go
+from protocol.codes import FollowupOutcome
+from protocol.errors import LocalError
+
+#: What is due within this time belongs to today.
+_TODAY: Final = timedelta(hours=24)
+_ROW_MAX: Final = 50
+
+
+async def home(visit: Visit) -> web.StreamResponse:
+    """What waits today, nothing else."""
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        listed = show.list_referrals(db, here, actor, now)
+        due = [f for f in followups.list_followups(db, here, actor, now) if f["due_at"] <= now + _TODAY and f["ours"]]
+        return {
+            "tasks": [{**task, "link": _link(db, here, task)} for task in tasks.list_tasks(db, actor)],
+            "waiting": [r for r in listed if r["side"] == "target" and _is_our_turn(r)][:_ROW_MAX],
+            "silent": [r for r in listed if r["side"] == "source" and r["attention"] in ("overdue", "undelivered")],
+            "due": due,
+            "drafts": drafts.list_drafts(db, actor),
+            "open": len(listed),
+            "news": bool(tasks.notices_for(db, actor)),
+            "state": news.state(db, actor),
+        }
+
+    found = await visit.read(look)
+    if found.pop("news"):
+        await visit.write(tasks.read_notices, visit.actor)
+        found["state"] = await visit.read(news.state, visit.actor)
+    return visit.page("home.html", visit.say("Today"), **found)
+
+
+def _is_our_turn(row: dict[str, Any]) -> bool:
+    return row["turn"] == "target" and (row["status"] in ("received", "on-hold") or row["cancellation_requested"])
+
+
+def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
+    """The page on which this task is done."""
+    kind, subject = str(task["kind"]), str(task["subject_id"])
+    if kind in ("erase-or-keep",):
+        return "/withdrawals"
+    if kind.startswith("followup"):
+        return "/followups"
+    if kind.startswith(("desk", "roster")):
+        return "/desks"
+    if kind.startswith("alarm"):
+        return "/agencies"
+    if kind == "sign-in-codes":
+        return "/me"
+    if kind == "consent-ended":
+        case = db.execute(select(releases.c.case_id).where(releases.c.id == subject)).scalar()
+        return f"/cases/{case}" if case else ""
+    found = db.execute(select(referrals.c.id).where(referrals.c.id == subject)).scalar()
+    if found is None:
+        found = _referral_of(db, here, subject)
+    return f"/referrals/{found}" if found else ""
+
+
+def _referral_of(db: Connection, here: Here, message_id: str) -> str | None:
+    agencies = [here.agency, *here.directory.members]
+    query = select(messages.c.referral_id).where(messages.c.agency.in_(agencies), messages.c.id == message_id)
+    return db.execute(query).scalar()
+
+
+async def list_referrals(visit: Visit) -> web.StreamResponse:
+    """The referrals of my desks, with enough on each row to sort them without opening."""
+    which = visit.query.get("show", "waiting")
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        listed = show.list_referrals(db, here, actor, now, include_ended=which == "ended")
+        chosen = [r for r in listed if _belongs(r, which)]
+        rows = chosen[:_ROW_MAX]
+        return {
+            "rows": rows,
+            "more": len(chosen) - len(rows),
+            "needs": show.triage(db, here, actor, rows),
+            "names": staff.names(db),
+            "state": news.state(db, actor),
+        }
+
+    return visit.page(
+        "referrals.html",
+        visit.say("Referrals"),
+        which=which if which in ("waiting", "theirs", "ours", "ended") else "waiting",
+        me=visit.actor.staff_id,
+        **await visit.read(look),
+    )
+
+
+def _belongs(row: dict[str, Any], which: str) -> bool:
+    if which == "ended":
+        return row["ended_at"] is not None
+    if row["ended_at"] is not None:
+        return False
+    if which == "ours":
+        return bool(row["side"] == "source")
+    if which == "theirs":
+        return bool(row["side"] == "target")
+    return row["side"] == "target" and _is_our_turn(row)
+
+
+# -- follow-ups ------------------------------------------------------------------------------------------------------
+
+
+async def list_followups(visit: Visit) -> web.StreamResponse:
+    def look(db: Connection) -> dict[str, Any]:
+        found = followups.list_followups(db, visit.services.here, visit.actor, visit.now)
+        return {"rows": found, "names": staff.names(db)}
+
+    return visit.page("followups.html", visit.say("Follow-ups"), **await visit.read(look))
+
+
+async def show_followup(visit: Visit) -> web.StreamResponse:
+    followup_id = visit.params["followup"]
+
+    def look(db: Connection) -> dict[str, Any]:
+        found = followups.list_followups(db, visit.services.here, visit.actor, visit.now)
+        row = next((f for f in found if f["id"] == followup_id), None)
+        if row is None:
+            raise LocalError("unknown-followup", "There is no such follow-up at your desks.")
+        contact = None
+        if row["case_id"]:
+            contact = followups.contact_of(db, visit.services.here, visit.actor, row)
+        return {"row": row, "contact": contact}
+
+    return visit.page("followup.html", visit.say("Follow-up"), **await visit.read(look))
+
+
+async def report_followup(visit: Visit) -> web.StreamResponse:
+    outcome = visit.get("outcome")
+    if outcome not in set(FollowupOutcome):
+        visit.problem("outcome", "Choose what came of it.")
+    visit.refuse_if_problems()
+    await visit.do(
+        followups.report,
+        followup_id=visit.params["followup"],
+        outcome=FollowupOutcome(outcome),
+        text=visit.get("text"),
+    )
+    return go("/followups?done=reported")
+
+
+# -- search ----------------------------------------------------------------------------------------------------------
+
+
+async def search(visit: Visit) -> web.StreamResponse:
+    """Cases of my desks whose code or name holds what was typed: opened, compared, forgotten. A form, never a URL."""
+    wanted = visit.get("text").casefold()
+    found: list[dict[str, Any]] = []
+    if len(wanted) >= 2:
+        found = await visit.read(cases.find, visit.services.here, visit.actor, wanted)
+    elif visit.request.method == "POST" and not visit.problems:
+        visit.problem("text", "Type at least two letters.")
+        visit.status = 422
+    return visit.page("search.html", visit.say("Search"), found=found, text=visit.get("text"))
+
+
+PAGES: Final = [
+    Page("/", home),
+    Page("/referrals", list_referrals),
+    Page("/followups", list_followups),
+    Page("/followups/{followup}", show_followup, report_followup),
+    Page("/search", search, search),
+]

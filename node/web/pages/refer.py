@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new referral, one thing on each page: what is needed, who can help, who it is about, what she agrees to, send.
+
+Every step is kept as a sealed draft, so that she can stop at any of them. Nothing leaves before the last.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from node.casework import cases, drafts, forms
+from node.casework.calendars import peer_calendar
+from node.office import desks as office_desks
+from node.storage.here import Here
+from node.web.pages import words
+from node.web.pages.languages import NAMES, language
+from node.web.pages.notices import NOTICE_VERSION
+from node.web.pages.page import Page, Visit, go
+from node.web.pages.sections import FormSections
+from protocol import consent, crypto, referral
+from protocol.codes import AgencyType, Kind, Priority, Risk, Section
+from protocol.consent import Collected, Details
+from protocol.directory import Standing
+from protocol.encoding import seconds
+from protocol.errors import LocalError, say
+
+#: Until when a consent may be offered to be used; the first is what is proposed.
+DAYS: Final = (90, 30, 180, 365)
+#: How long the page waits for what other agencies say of their desks now; what is known is shown in any case.
+LOOK_SECONDS: Final = 1.0
+_MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
+
+
+def _presets(services: list[str]) -> set[str]:
+    """The closed parts of the person's page that a service needs open."""
+    opened = set()
+    for service in services:
+        if service in ("1206", "1126", "1178", "1220"):
+            opened.add("health")
+        if service in ("1375", "1389", "1381", "1374"):
+            opened.add("legal")
+        if service in ("1121", "1123", "1125", "1145"):
+            opened.add("family")
+    return opened
+
+
+# -- 1: what is needed -----------------------------------------------------------------------------------------------
+
+
+async def show_need(visit: Visit) -> web.StreamResponse:
+    """What is needed, and how soon. A new draft, or one that she comes back to."""
+    draft = await _load(visit) if "draft" in visit.params else _begun(visit.query)
+    listed = await visit.read(office_desks.list_desks)
+    mine = [desk for desk in listed if desk["id"] in visit.actor.desks]
+    if not mine:
+        raise LocalError("no-desk", "You do not belong to a desk yet. Ask an officer of your agency to add you to one.")
+    return visit.page(
+        "refer_need.html",
+        visit.say("New referral: what is needed"),
+        draft=draft,
+        desks=mine,
+        services=list(words.SERVICE),
+        priorities=[Priority.NORMAL, Priority.URGENT, Priority.EMERGENCY],
+    )
+
+
+def _begun(given: Any) -> dict[str, Any]:
+    """A new draft: of nobody yet, of a case, or after another referral (onward, or again)."""
+    return {name: given.get(name, "") for name in ("case", "part_of")}
+
+
+async def need(visit: Visit) -> web.StreamResponse:
+    services = [service for service in visit.all("services") if service in words.SERVICE]
+    if not services:
+        visit.problem("services", "Choose at least one service.")
+    if visit.get("priority") not in set(Priority):
+        visit.problem("priority", "Choose how soon.")
+    desk = visit.get("desk")
+    if desk not in visit.actor.desks:
+        visit.problem("desk", "Choose from which of your desks you refer.")
+    needed_by = visit.get("needed_by")
+    if needed_by and visit.dates.parse(needed_by) is None:
+        visit.problem("needed_by", "Choose a date.")
+    visit.refuse_if_problems()
+    draft: dict[str, Any] = await _load(visit) if "draft" in visit.params else _begun(visit)
+    if draft.get("case") and "person" not in draft:
+        found = await visit.read(cases.read_case, visit.services.here, visit.actor, draft["case"])
+        known = {str(name): msgspec.json.decode(raw) for name, raw in found["sections"].items()}
+        draft["person"] = {**FormSections.fields_of(known), "risk": [found["risk"]]}
+        desk = found["desk_id"]
+    draft |= {
+        "services": services,
+        "priority": visit.get("priority"),
+        "desk": desk,
+        "needed_by": needed_by,
+        "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
+    }
+    return await _save(visit, draft, "agency")
+
+
+# -- 2: who can help -------------------------------------------------------------------------------------------------
+
+
+async def show_agency(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    if visit.request.method == "GET":
+        await visit.services.worker.look_around(LOOK_SECONDS)
+    wanted = visit.query.get("language", "")
+    area = visit.query.get("area", "")
+    found = _desks(visit.services.here, visit.now, draft, wanted, area)
+    return visit.page(
+        "refer_agency.html",
+        visit.say("New referral: who can help"),
+        draft=draft,
+        found=found,
+        wanted=wanted,
+        area=area,
+        chosen=_field(visit, "desk", [f"{draft.get('agency', '')}/{draft.get('peer_desk', '')}"]),
+    )
+
+
+def _desks(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str) -> list[dict[str, Any]]:
+    """The desks of the members: those that offer what is needed first, each with whether it is open now."""
+    asked = {int(service) for service in draft.get("services", ())}
+    priority = Priority(draft.get("priority", Priority.NORMAL))
+    found = []
+    for member in here.directory.members.values():
+        peer = member.peer
+        if member.standing is Standing.BLOCKED or peer.type is AgencyType.LAW_ENFORCEMENT:
+            continue
+        for desk in peer.desks:
+            entry = desk.entry
+            if now.timestamp() >= desk.key_until:
+                continue
+            if wanted and entry.languages and wanted not in entry.languages:
+                continue
+            if area and entry.areas and not any(area.casefold() in a.casefold() for a in entry.areas):
+                continue
+            calendar = peer_calendar(peer, desk)
+            found.append(
+                {
+                    "key": f"{peer.agency}/{desk.id}",
+                    "agency": peer.name,
+                    "desk": entry.name,
+                    "type": peer.type,
+                    "fits": bool(asked & set(entry.services)),
+                    "services": [str(service) for service in entry.services],
+                    "areas": entry.areas,
+                    "languages": entry.languages,
+                    "accepting": entry.accepting,
+                    "telephone": entry.telephone,
+                    "open": calendar.is_open(now),
+                    "opens": calendar.next_open(now),
+                    "answer_by": referral.acknowledge_by(priority, now, calendar),
+                    "verified": member.standing is Standing.VERIFIED,
+                }
+            )
+    return sorted(found, key=lambda d: (not d["verified"], not d["fits"], not d["accepting"], d["agency"], d["desk"]))
+
+
+async def agency(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    name, _, desk = visit.get("desk").partition("/")
+    found = next(
+        (d for d in _desks(visit.services.here, visit.now, draft, "", "") if d["key"] == visit.get("desk")), None
+    )
+    if found is None:
+        visit.problem("desk", "Choose one of the desks.")
+    elif not found["verified"]:
+        visit.services.here.directory.require_verified(name)
+    elif draft["priority"] == Priority.EMERGENCY and not found["open"] and visit.get("closed") != "yes":
+        visit.problem(
+            "closed", "This desk is closed now. Telephone first; then tick the box, and the referral follows at once."
+        )
+    visit.refuse_if_problems()
+    draft |= {"agency": name, "peer_desk": desk, "agreed_by_telephone_with": visit.get("agreed_by_telephone_with")}
+    return await _save(visit, draft, "person")
+
+
+# -- 3: who it is about ----------------------------------------------------------------------------------------------
+
+
+async def show_person(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    fields = visit.form or draft.get("person", {})
+    return visit.page(
+        "refer_person.html",
+        visit.say("New referral: the person"),
+        draft=draft,
+        fields=fields,
+        opened=_presets(draft["services"]) | {name.partition(".")[0] for name, values in fields.items() if any(values)},
+    )
+
+
+async def person(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    fields = {name: values for name, values in visit.form.items() if "." in name or name == "risk"}
+    if visit.get("next") == "later":
+        # Stopping is always possible, whatever is still missing.
+        draft["person"] = fields
+        return await _save(visit, draft, "later")
+    _sections_of(visit, {**draft, "person": fields})
+    if visit.get("contact.contact_permitted") == "yes" and not visit.get("contact.telephone"):
+        visit.problem("contact.telephone", "How can the person be reached? Write the number, or choose another answer.")
+    if not visit.get("contact.contact_permitted"):
+        visit.problem("contact.contact_permitted", "Ask how the person can be reached safely, and choose an answer.")
+    if not visit.get("service.details"):
+        visit.problem("service.details", "Write in a sentence what is needed.")
+    if not (visit.get("identity.case_code") or visit.get("identity.name")):
+        visit.problem("identity.case_code", "Give a case code. A name is not needed.")
+    visit.refuse_if_problems()
+    draft["person"] = fields
+    return await _save(visit, draft, "consent")
+
+
+def _sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
+    """The sections as the draft has them now, with the worker, the services and who agreed by telephone."""
+    before = visit.form
+    try:
+        visit.form = {
+            **draft.get("person", {}),
+            "service.services": draft["services"],
+            "service.worker": [visit.handle],
+            "service.agreed_by_telephone_with": [draft.get("agreed_by_telephone_with", "")],
+            "safety.risk": draft.get("person", {}).get("risk", []),
+        }
+        return FormSections(visit)
+    finally:
+        visit.form = before
+
+
+# -- 4: what she agrees to -------------------------------------------------------------------------------------------
+
+
+async def show_consent(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    return visit.page(
+        "refer_consent.html", visit.say("What may we share?"), **_consent_page(visit, draft), languages_all=NAMES
+    )
+
+
+def _consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    sections = _sections_of(visit, draft).form
+    visit.problems = [problem for problem in visit.problems if "." not in problem["field"] or visit.form]
+    member = visit.services.here.directory.members.get(draft.get("agency", ""))
+    if member is None or not sections:
+        raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
+    desk = next((d.entry.name for d in member.peer.desks if d.id == draft["peer_desk"]), "")
+    said = draft.get("consent", {})
+    fields = visit.form if visit.form.get("notice_language") else dict(said.items())
+    spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0]
+    return {
+        "draft": draft,
+        "sections": sections,
+        "agency_to": member.peer.name,
+        "desk_to": desk,
+        "fields": fields,
+        "spoken": spoken,
+        "is_minor": _is_minor(draft),
+        "days": DAYS,
+        "notice_version": NOTICE_VERSION,
+    }
+
+
+def _is_minor(draft: dict[str, Any]) -> bool:
+    return (draft.get("person", {}).get("identity.age_band") or [""])[0] in _MINOR_BANDS
+
+
+async def show_turned(visit: Visit) -> web.StreamResponse:
+    """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
+    draft = await _load(visit)
+    values = _consent_page(visit, draft)
+    visit.language = language(visit.query.get("in", visit.language.tag))
+    return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
+
+
+async def agree(visit: Visit) -> web.StreamResponse:
+    draft = await _load(visit)
+    sections = _sections_of(visit, draft).form
+    answers = {name: visit.get(f"may.{name}") for name in sections}
+    for name, answer in answers.items():
+        if answer not in ("yes", "no"):
+            visit.problem(f"may.{name}", "Ask about this part, and choose yes or no.")
+    if visit.get("limits_told_first") != "yes":
+        visit.problem("limits_told_first", "Tell the person first what the law may oblige you to report.")
+    if visit.get("collected") not in set(Collected):
+        visit.problem("collected", "Choose how the person agreed.")
+    if visit.get("notice_language") not in NAMES:
+        visit.problem("notice_language", "Choose in which language the text was read.")
+    if visit.get("explained_in") not in words.SPOKEN:
+        visit.problem("explained_in", "Choose in which language it was explained.")
+    if visit.get("days") not in {str(days) for days in DAYS}:
+        visit.problem("days", "Choose until when.")
+    if answers and "yes" not in answers.values():
+        visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
+    consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
+    details = _details(visit, {**draft, "consent": consented})
+    if not visit.problems:
+        consent.check_details(details, is_minor=_is_minor(draft))
+    visit.refuse_if_problems()
+    draft["consent"] = consented
+    draft["agreed_at"] = visit.now.isoformat()
+    return await _save(visit, draft, "preview")
+
+
+def _details(visit: Visit, draft: dict[str, Any]) -> Details:
+    said = draft["consent"]
+
+    def get(name: str) -> str:
+        return str((said.get(name) or [""])[0])
+
+    reviewed = language(get("notice_language")).reviewed if get("notice_language") in NAMES else ""
+    try:
+        return msgspec.convert(
+            {
+                "collected": get("collected") or "oral",
+                "explained_in": get("explained_in") or "en",
+                "notice_language": get("notice_language") or "en",
+                "notice_version": NOTICE_VERSION,
+                "notice_review": reviewed,
+                "limits_told_first": get("limits_told_first") == "yes",
+                "told_back": get("told_back") == "yes",
+                "interpreter": get("interpreter"),
+                "not_as_interpreter": get("not_as_interpreter"),
+                "copy": get("copy") or "none",
+                "guardian_decision": get("guardian_decision"),
+                "childs_own_answer": get("childs_own_answer"),
+            },
+            Details,
+        )
+    except msgspec.ValidationError:
+        raise LocalError(
+            "text-too-long", say("A text has more than {limit} characters. Shorten it.", limit=500)
+        ) from None
+
+
+# -- 5: send ---------------------------------------------------------------------------------------------------------
+
+
+async def show_preview(visit: Visit) -> web.StreamResponse:
+    """Exactly what the recipient will see, and what stays here."""
+    draft = await _load(visit)
+    values = _consent_page(visit, draft)
+    agreed = {name for name in values["sections"] if draft.get("consent", {}).get(f"may.{name}") == ["yes"]}
+    if not agreed:
+        return go(f"/refer/{visit.params['draft']}/consent")
+    member = visit.services.here.directory.members[draft["agency"]]
+    desk = member.peer.desk(draft["peer_desk"], seconds(visit.now))
+    calendar = None if desk is None else peer_calendar(member.peer, desk)
+    priority = Priority(draft["priority"])
+    return visit.page(
+        "refer_preview.html",
+        visit.say("Look once more, then send"),
+        agreed=[name for name in values["sections"] if name in agreed],
+        kept=[name for name in values["sections"] if name not in agreed],
+        answer_by=None if calendar is None else referral.acknowledge_by(priority, visit.now, calendar),
+        is_open=None if calendar is None else calendar.is_open(visit.now),
+        telephone="" if desk is None else desk.entry.telephone,
+        **{name: value for name, value in values.items() if name != "fields"},
+    )
+
+
+async def send(visit: Visit) -> web.StreamResponse:
+    """Case, consent and referral in one transaction; a second click finds that it was sent."""
+    try:
+        draft = await _load(visit)
+    except LocalError:
+        return go("/referrals?show=ours&done=already")
+    sections = _sections_of(visit, draft)
+    visit.refuse_if_problems()
+    said = draft["consent"]
+    # What she agreed to counts from when she agreed, not from when somebody found time to send it.
+    until = datetime.fromisoformat(draft["agreed_at"]) + timedelta(days=int(said["days"][0]))
+    if until <= visit.now:
+        raise LocalError(
+            "consent-expired", "What she agreed to has ended meanwhile. Go back to the consent, and ask her again."
+        )
+    risk = (draft["person"].get("risk") or [""])[0]
+    sent = await visit.do(
+        forms.send_draft,
+        draft_id=visit.params["draft"],
+        desk_id=draft["desk"],
+        case_id=draft.get("case") or None,
+        agency=draft["agency"],
+        peer_desk=draft["peer_desk"],
+        sections=sections.sections,
+        agreed={Section(name) for name in sections.form if said.get(f"may.{name}") == ["yes"]},
+        details=_details(visit, draft),
+        valid_until=until,
+        kind=Kind(draft["kind"]),
+        priority=Priority(draft["priority"]),
+        needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
+        risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
+        part_of=draft.get("part_of") or None,
+        is_minor=_is_minor(draft),
+    )
+    return go(f"/referrals/{sent.referral}?done=sent")
+
+
+# -- drafts ----------------------------------------------------------------------------------------------------------
+
+
+async def discard(visit: Visit) -> web.StreamResponse:
+    await visit.write(drafts.discard, visit.actor, visit.params["draft"])
+    return go("/?done=discarded")
+
+
+async def _load(visit: Visit) -> dict[str, Any]:
+    return await visit.read(drafts.load, visit.services.here, visit.actor, visit.params["draft"])
+
+
+async def _save(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:
+    """Keep the draft; then on to the next page, or home when she said “later”."""
+    draft_id = visit.params.get("draft") or crypto.new_id()
+    await visit.do(drafts.save, draft_id=draft_id, desk_id=draft["desk"], form=draft)
+    if visit.get("next") == "later":
+        return go("/?done=draft")
+    return go(f"/refer/{draft_id}/{following}")
+
+
+def _field(visit: Visit, name: str, default: list[str]) -> list[str]:
+    return visit.form.get(name, default)
+
+
+PAGES: Final = [
+    Page("/refer", show_need, need),
+    Page("/refer/{draft}/need", show_need, need),
+    Page("/refer/{draft}/agency", show_agency, agency),
+    Page("/refer/{draft}/person", show_person, person),
+    Page("/refer/{draft}/consent", show_consent, agree),
+    Page("/refer/{draft}/consent/turned", show_turned),
+    Page("/refer/{draft}/preview", show_preview, send),
+    Page("/refer/{draft}/discard", None, discard, again=show_need),
+]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One referral: whose turn it is and by when, what was sent, what both agencies did, and what can be done now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection, select
+
+from node.casework import overview, referrals, show
+from node.casework.calendars import peer_calendar
+from node.office import staff, tasks
+from node.storage.tables import threads
+from node.web.pages import news
+from node.web.pages.page import Page, Visit, go
+from node.web.pages.sections import FormSections
+from protocol import referral
+from protocol.codes import BusinessStatus, Risk, Status, StatusReason
+from protocol.encoding import seconds
+from protocol.errors import LocalError
+from protocol.referral import Action, Party
+
+E = TypeVar("E")
+#: Acts that are one button; the others have a form of their own on the page.
+_REASONS_TO_DECLINE: Final = (
+    StatusReason.NO_CAPACITY,
+    StatusReason.NOT_ELIGIBLE,
+    StatusReason.OUT_OF_AREA,
+    StatusReason.SERVICE_UNAVAILABLE,
+    StatusReason.LANGUAGE_NOT_AVAILABLE,
+    StatusReason.COULD_NOT_CONTACT,
+    StatusReason.DECLINED_BY_SURVIVOR,
+    StatusReason.SAFETY_RISK,
+    StatusReason.FUNDING_ENDED,
+    StatusReason.ALREADY_RECEIVING_SERVICE,
+    StatusReason.CONFLICT_OF_INTEREST,
+    StatusReason.DUPLICATE,
+    StatusReason.OTHER,
+)
+#: Labels that a person chooses by hand; `acknowledged` comes by its own act.
+_LABELS: Final = tuple(label for label in BusinessStatus if label is not BusinessStatus.ACKNOWLEDGED)
+
+
+async def show_referral(visit: Visit) -> web.StreamResponse:
+    referral_id = visit.params["referral"]
+    services = visit.services
+
+    def look(db: Connection) -> dict[str, Any]:
+        shown = show.show(db, services.here, visit.actor, visit.now, referral_id=referral_id)
+        row = referrals.load(db, visit.actor, referral_id)
+        return {
+            "referral": shown,
+            "names": staff.names(db),
+            "colleagues": overview.colleagues_of(db, row.desk_id),
+            "case": row.case_id,
+            "open_tasks": tasks.open_for(db, [entry["message"] for entry in shown["history"]]),
+            "state": news.state(db, visit.actor, referral_id),
+            "peer_desk": db.execute(select(threads.c.peer_desk).where(threads.c.id == row.thread_id)).scalar(),
+        }
+
+    found = await visit.read(look)
+    # A page that refreshes itself is the same reading.
+    if visit.request.headers.get("HX-Request") is None:
+        await visit.write(show.record_reading, visit.actor, visit.now, referral_id)
+    shown = found["referral"]
+    shown["sections"] = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
+    for said in shown["said"]:
+        said["sections"] = {name: msgspec.json.decode(raw) for name, raw in said["sections"].items()}
+    desk = _peer_desk(visit, shown["peer"], found["peer_desk"])
+    return visit.page(
+        "referral.html",
+        visit.say("Referral"),
+        can=_can(visit, shown),
+        decline=_REASONS_TO_DECLINE,
+        holds=(StatusReason.NO_CAPACITY, StatusReason.COULD_NOT_CONTACT, StatusReason.SAFETY_RISK, StatusReason.OTHER),
+        labels=_LABELS,
+        risks=list(Risk),
+        desk=desk,
+        said={entry["message"]: entry["sections"] for entry in shown["said"]},
+        **found,
+    )
+
+
+def _peer_desk(visit: Visit, agency: str, desk_id: str | None) -> dict[str, Any]:
+    """How the other desk is reached by telephone, and whether it is open now."""
+    member = visit.services.here.directory.members.get(agency)
+    desk = None if member is None or desk_id is None else member.peer.desk(desk_id, seconds(visit.now))
+    if member is None or desk is None:
+        return {"name": "", "telephone": "", "open": None, "opens": None}
+    calendar = peer_calendar(member.peer, desk)
+    return {
+        "name": desk.entry.name,
+        "telephone": desk.entry.telephone,
+        "open": calendar.is_open(visit.now),
+        "opens": calendar.next_open(visit.now),
+    }
+
+
+def _can(visit: Visit, shown: dict[str, Any]) -> set[str]:
+    """The acts that the table and her roles have now: what is offered. What is allowed is decided when she acts."""
+    held = None if shown["held_from"] is None else Status(shown["held_from"])
+    state = referral.State(Status(shown["status"]), shown["cancellation_requested"], held)
+    found = set()
+    for action in Action:
+        if not visit.actor.roles & referral.ROLES[action]:
+            continue
+        try:
+            referral.apply(state, Party(shown["side"]), action)
+        except LocalError:
+            continue
+        found.add(str(action))
+    if state.status not in referral.FINAL and visit.actor.roles & referral.ROLES[Action.LABEL]:
+        found.add("note")
+        if shown["side"] == Party.SOURCE and visit.actor.roles & referral.ROLES[Action.SEND] and not shown["locked"]:
+            found.add("correct")
+    return found
+
+
+def _choice(visit: Visit, name: str, kind: type[E], missing: str) -> E | None:
+    """A field's value as a code; a problem beside the field if it is none."""
+    try:
+        return kind(visit.get(name))  # type: ignore[call-arg]  # an enumeration
+    except ValueError:
+        visit.problem(name, missing)
+        return None
+
+
+async def act(visit: Visit) -> web.StreamResponse:
+    """One act on a referral; the answer is the referral's page."""
+    try:
+        action = Action(visit.params["action"])
+    except ValueError:
+        raise LocalError("not-found", "There is nothing at this address. Begin again from the first page.") from None
+    values: dict[str, Any] = {"text": visit.get("text")}
+    if action in (Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID) or visit.get("reason"):
+        values["reason"] = _choice(visit, "reason", StatusReason, "Choose a reason.")
+    if action is Action.HOLD:
+        values["resume_by"] = _moment(visit, "resume_by", is_needed=True)
+    if action is Action.ACCEPT:
+        values["risk"] = _choice(visit, "risk", Risk, "Choose how closely to follow up.")
+        values["staff_id"] = visit.get("staff") or None
+        values["arrive_by"] = _moment(visit, "arrive_by")
+    if action is Action.LABEL:
+        values["business_status"] = _choice(visit, "label", BusinessStatus, "Choose what there is to tell.")
+    version = visit.get("version")
+    values["version"] = int(version) if version.isdecimal() and len(version) < 10 else None
+    visit.refuse_if_problems()
+    referral_id = visit.params["referral"]
+    await visit.do(referrals.act, referral_id=referral_id, action=action, **values)
+    return go(f"/referrals/{referral_id}?done=told")
+
+
+def _moment(visit: Visit, name: str, *, is_needed: bool = False) -> datetime | None:
+    text = visit.get(name)
+    at = visit.dates.parse(text) if text else None
+    if (text and at is None) or (is_needed and not text):
+        visit.problem(name, "Choose a date.")
+    elif at is not None and at <= visit.now:
+        visit.problem(name, "Choose a date in the future.")
+    return at
+
+
+async def note(visit: Visit) -> web.StreamResponse:
+    """A note or a question to the other desk; answering a question closes its task."""
+    text = visit.get("text")
+    if not text:
+        visit.problem("note", "Write something first.")
+    visit.refuse_if_problems()
+    referral_id = visit.params["referral"]
+    answers = visit.get("answers") or None
+    await visit.do(
+        referrals.note, referral_id=referral_id, text=text, question=visit.get("question") == "yes", answers=answers
+    )
+    return go(f"/referrals/{referral_id}?done=noted")
+
+
+async def take_note(visit: Visit) -> web.StreamResponse:
+    """A correction was read, or a question was answered in another way."""
+    referral_id = visit.params["referral"]
+    await visit.do(referrals.take_note, referral_id=referral_id, message_id=visit.params["message"])
+    return go(f"/referrals/{referral_id}?done=saved")
+
+
+async def show_correct(visit: Visit) -> web.StreamResponse:
+    """What was sent, as a form: only what she changes goes out again."""
+    referral_id = visit.params["referral"]
+    shown = await visit.read(show.show, visit.services.here, visit.actor, visit.now, referral_id=referral_id)
+    if shown["side"] != Party.SOURCE:
+        raise LocalError("not-source", "Only the agency that referred her can correct what it sent.")
+    sent = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
+    fields = FormSections.fields_of(sent)
+    return visit.page(
+        "correct.html", visit.say("Correct what was sent"), referral=shown, fields=fields, sections=sorted(sent)
+    )
+
+
+async def correct(visit: Visit) -> web.StreamResponse:
+    referral_id = visit.params["referral"]
+    shown = await visit.read(show.show, visit.services.here, visit.actor, visit.now, referral_id=referral_id)
+    sent = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
+    read = FormSections(visit, only=set(sent), before=sent)
+    changed = {section: raw for section, raw in read.sections.items() if read.form.get(section) != sent.get(section)}
+    visit.refuse_if_problems()
+    if not changed:
+        visit.problem("", "Nothing is different from what was sent.")
+    visit.refuse_if_problems()
+    await visit.do(referrals.replace_sections, referral_id=referral_id, sections=changed)
+    return go(f"/referrals/{referral_id}?done=told")
+
+
+PAGES: Final = [
+    Page("/referrals/{referral}", show_referral),
+    Page("/referrals/{referral}/act/{action}", None, act, again=show_referral),
+    Page("/referrals/{referral}/note", None, note, again=show_referral),
+    Page("/referrals/{referral}/noted/{message}", None, take_note, again=show_referral),
+    Page("/referrals/{referral}/correct", show_correct, correct),
+]

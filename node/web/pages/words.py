@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How codes are called on screens and paper. Codes travel and are stored; people read these words.
+
+Every code of a closed list has its words here (a test compares). The words avoid blame and what could be mistaken for a
+report to the authorities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from protocol import codes
+from protocol.referral import Action
+
+
+def N_(text: str) -> str:  # noqa: N802  the name that gettext's tools look for
+    """Marks a text for translation where it is written; it is translated where it is shown."""
+    return text
+
+
+STATUS: Final = {
+    "draft": N_("Draft"),
+    "requested": N_("Sent, not delivered yet"),
+    "received": N_("Delivered"),
+    "accepted": N_("Accepted"),
+    "rejected": N_("Cannot take this on now"),
+    "in-progress": N_("Under way"),
+    "on-hold": N_("On hold"),
+    "completed": N_("Completed"),
+    "failed": N_("Did not take place"),
+    "cancelled": N_("Cancelled"),
+    "entered-in-error": N_("Sent by mistake"),
+}
+ACTION: Final = {
+    "request": N_("Referral sent"),
+    "receive": N_("Delivered"),
+    "acknowledge": N_("Seen by the desk"),
+    "accept": N_("Accepted"),
+    "reject": N_("Cannot take this on now"),
+    "start": N_("First contact made"),
+    "hold": N_("Put on hold"),
+    "resume": N_("Taken up again"),
+    "label": N_("News"),
+    "complete": N_("Completed"),
+    "fail": N_("Did not take place"),
+    "cancel": N_("Asked to stop"),
+    "confirm-cancel": N_("Stopped, as asked"),
+    "cancel-confirm": N_("Stopped, as asked"),
+    "cancel-by-target": N_("Stopped by the receiving agency"),
+    "update": N_("News"),
+    "outcome": N_("Outcome"),
+    "void": N_("Sent by mistake; contents erased"),
+    "send": N_("Send"),
+    "note": N_("Note"),
+    "replace": N_("Correction"),
+    "withdraw": N_("Stop sharing: told to the other agency"),
+    "locked": N_("The data is locked"),
+    "erased": N_("Erasure signed"),
+    "plan": N_("Follow-ups planned"),
+    "report": N_("Follow-up reported"),
+    "resync": N_("Asked for a missing message"),
+}
+REASON: Final = {
+    "no-capacity": N_("No room or time at present"),
+    "not-eligible": N_("Our service is not meant for this situation"),
+    "out-of-area": N_("Outside our area"),
+    "service-unavailable": N_("We do not offer this service now"),
+    "funding-ended": N_("The funding has ended"),
+    "language-not-available": N_("We do not have the language"),
+    "could-not-contact": N_("We could not reach the person"),
+    "declined-by-survivor": N_("Chose not to go ahead"),
+    "already-receiving-service": N_("Is already helped here (the other agency will read “another reason”)"),
+    "conflict-of-interest": N_("Conflict of interest (the other agency will read “another reason”)"),
+    "safety-risk": N_("It would not be safe"),
+    "consent-withdrawn": N_("The consent was withdrawn"),
+    "consent-expired": N_("The consent has ended"),
+    "duplicate": N_("We have this referral already (the other agency will read “another reason”)"),
+    "other": N_("Another reason"),
+}
+PRIORITY: Final = {"emergency": N_("Emergency"), "urgent": N_("Urgent"), "normal": N_("Normal")}
+KIND: Final = {"referral": N_("Referral to another service"), "transfer": N_("Hand-over of responsibility")}
+RISK: Final = {
+    "high": N_("High: contact every week"),
+    "medium": N_("Medium: contact every two weeks"),
+    "low": N_("Low: contact every month"),
+    "none": N_("No special risk: contact every three months"),
+}
+RISK_SHORT: Final = {"high": N_("high"), "medium": N_("medium"), "low": N_("low"), "none": N_("none known")}
+BUSINESS: Final = {
+    "acknowledged": N_("Seen by the desk"),
+    "waitlisted": N_("On the waiting list"),
+    "needs-client-action": N_("The person has something to do"),
+    "event-scheduled": N_("Appointment made"),
+    "event-unattended": N_("The appointment did not happen"),
+    "event-cancelled": N_("The appointment was called off"),
+    "event-completed": N_("The appointment took place"),
+    "arrived": N_("Arrived"),
+    "interim-report": N_("Interim report"),
+    "referred-onward": N_("Referred onward"),
+}
+ATTENTION: Final = {
+    "undelivered": N_("Not delivered yet. Please telephone."),
+    "awaiting-acknowledgement": N_("Not seen by the desk yet"),
+    "awaiting-decision": N_("Waiting for an answer"),
+    "overdue": N_("Overdue"),
+    "silent": N_("No contact recorded"),
+    "dormant": N_("No contact recorded"),
+    "orphaned": N_("Nobody is responsible"),
+}
+SECTION: Final = {
+    "service": N_("What is needed"),
+    "identity": N_("Who she or he is"),
+    "contact": N_("Safe contact"),
+    "safety": N_("Safety"),
+    "health": N_("Health"),
+    "legal": N_("Legal situation"),
+    "family": N_("Children and family"),
+    "trafficking": N_("What happened (codes)"),
+    "narrative": N_("In her own words"),
+    "attachments": N_("Files"),
+}
+PURPOSE: Final = {
+    "referral": N_("Referral"),
+    "transfer": N_("Hand-over"),
+    "follow-up": N_("Follow-up"),
+    "backstop": N_("In case our agency falls silent"),
+    "alert": N_("Alert"),
+    "law-enforcement": N_("Law enforcement"),
+}
+CONSENT: Final = {
+    "ConsentRequested": N_("Asked"),
+    "ConsentRefused": N_("Said no"),
+    "ConsentGiven": N_("Given"),
+    "RenewedConsentGiven": N_("Renewed"),
+    "ConsentWithdrawn": N_("Withdrawn by the person"),
+    "ConsentRevoked": N_("Withdrawn by somebody else"),
+    "ConsentInvalidated": N_("Not valid"),
+    "ConsentExpired": N_("Ended; ask again"),
+}
+OUTCOME: Final = {
+    "reached-safe": N_("Reached, and safe"),
+    "reached-needs-support": N_("Reached; needs support"),
+    "reached-at-risk": N_("Reached; at risk"),
+    "not-reached": N_("No answer"),
+    "someone-else-answered": N_("Someone else answered: stop, ask before calling again"),
+    "contact-declined": N_("Does not want to be contacted"),
+    "transferred": N_("Another agency follows this person now"),
+    "case-closed": N_("The case is closed"),
+}
+ROLE: Final = {
+    "caseworker": N_("Caseworker"),
+    "intake": N_("Intake desk"),
+    "supervisor": N_("Supervisor"),
+    "director": N_("Director"),
+    "liaison": N_("Liaison"),
+    "volunteer": N_("Volunteer"),
+    "auditor": N_("Auditor"),
+    "administrator": N_("Administrator"),
+    "officer": N_("Officer (certifies desks)"),
+    "steward": N_("Steward"),
+}
+AGENCY: Final = {
+    "NGO": N_("NGO"),
+    "LawEnforcement": N_("Law enforcement"),
+    "HealthServiceOrganisation": N_("Health service"),
+    "CentralGovernmentOrganisation": N_("Central government"),
+    "LocalGovernmentOrganisation": N_("Local government"),
+    "ImmigrationService": N_("Immigration service"),
+    "LegalService": N_("Legal service"),
+    "CorporateBusiness": N_("Company"),
+    "SchoolOrCollege": N_("School or college"),
+}
+STANDING: Final = {
+    "unverified": N_("Fingerprints not compared yet"),
+    "verified": N_("Verified"),
+    "blocked": N_("Blocked"),
+}
+TASK: Final = {
+    "undelivered": N_("A referral has not been delivered. Please telephone the agency."),
+    "overdue": N_("An answer to a referral is overdue."),
+    "cancel-asked": N_("The other agency asks you to stop a referral. Confirm it."),
+    "question": N_("The other agency asks a question."),
+    "correction": N_("Something that was sent to you has been corrected. Read it."),
+    "erase-or-keep": N_("Somebody has stopped sharing. Erase what you hold, or say which law makes you keep it."),
+    "erasure-missing": N_("An agency has not answered a request to erase."),
+    "consent-ended": N_("A consent has ended. Ask whether it is renewed."),
+    "followup-due": N_("A follow-up is due."),
+    "followup-missed": N_(
+        "A follow-up was missed. If the other agency does it: telephone the agency, never the person."
+    ),
+    "followup-not-reached": N_("The person was not reached. Decide what to do next."),
+    "followup-someone-else-answered": N_("Someone else answered. Decide before anybody calls again."),
+    "followup-reached-at-risk": N_("A person was reached and is at risk."),
+    "desk-key-rotate": N_("A desk needs a new key."),
+    "desk-without-members": N_("A desk has nobody who can read its mail."),
+    "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
+    "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
+}
+TASK_OTHER: Final = {
+    "message": N_("A message did not get through."),
+    "alarm": N_("Something unusual was noticed in the exchange with another agency."),
+    "followup": N_("A follow-up needs a decision."),
+    "": N_("Something needs a person."),
+}
+RUNG: Final = {
+    "prepare": N_("in the digest"),
+    "due": N_("the person responsible is told"),
+    "again": N_("the person responsible is told again"),
+    "supervisor": N_("the supervisor is told"),
+    "director": N_("the director is told"),
+    "at-risk": N_("marked: at risk"),
+    "looking-as-agreed": N_("looking, only as agreed beforehand"),
+    "no-contact-180": N_("no contact for 180 days"),
+}
+PERMITTED: Final = {
+    "yes": N_("Yes, as written below"),
+    "survivor-will-contact-us": N_("No, the person will contact us"),
+    "no": N_("No contact"),
+}
+AGE: Final = {
+    "0-11": N_("0–11"),
+    "12-17": N_("12–17"),
+    "18-24": N_("18–24"),
+    "25-39": N_("25–39"),
+    "40-59": N_("40–59"),
+    "60+": N_("60 or more"),
+    "unknown": N_("not known"),
+}
+GENDER: Final = {
+    "Feminine": N_("Woman or girl"),
+    "Masculine": N_("Man or boy"),
+    "TransgenderFeminine": N_("Trans woman"),
+    "TransgenderMasculine": N_("Trans man"),
+    "NonConforming": N_("Non-binary"),
+    "NonSpecifiedUnknown": N_("Not said"),
+}
+COLLECTED: Final = {"oral": N_("In words"), "written": N_("In writing"), "guardian": N_("By the guardian")}
+COPY: Final = {
+    "none": N_("No copy: it could be found"),
+    "paper": N_("A copy on paper"),
+    "kept-by-us": N_("We keep it for her"),
+    "read-to-her": N_("It was read aloud"),
+}
+CHILD: Final = {
+    "agrees": N_("The child agrees"),
+    "does-not-agree": N_("The child does not agree"),
+    "not-asked": N_("The child was not asked"),
+}
+DELIVERY: Final = {
+    "queued": N_("not sent yet"),
+    "sent": N_("under way"),
+    "delivered": N_("delivered"),
+    "applied": N_("received"),
+    "unreadable": N_("delivered, but could not be read there"),
+    "reseal-needed": N_("has to be sent again"),
+    "rejected": N_("not taken"),
+    "expired": N_("not delivered in time"),
+    "withheld": N_("held back"),
+}
+#: Open Eligibility ids, in the order in which people look for them.
+SERVICE: Final = {
+    "1121": N_("Emergency shelter"),
+    "1123": N_("Immediate safety"),
+    "1125": N_("Safe housing"),
+    "1145": N_("Longer-term housing"),
+    "1206": N_("Medical care"),
+    "1220": N_("Counselling"),
+    "1126": N_("Psychiatric emergency"),
+    "1178": N_("Addiction and recovery"),
+    "1375": N_("Legal advice"),
+    "1389": N_("Representation in court"),
+    "1381": N_("Residence and citizenship"),
+    "1390": N_("Interpreting"),
+    "1232": N_("Money"),
+    "1326": N_("Language course"),
+    "1365": N_("Training"),
+    "1357": N_("Finding work"),
+    "1373": N_("Supported employment"),
+    "1374": N_("Rights at work"),
+    "1303": N_("Support group"),
+    "1292": N_("Finding the way through the system"),
+}
+#: Open Eligibility's own path, stored beside the id because titles repeat.
+SERVICE_PATH: Final = {
+    "1121": "Housing > Temporary Shelter > Emergency Shelter",
+    "1123": "Emergency > Immediate Safety",
+    "1125": "Emergency > Immediate Safety > Safe Housing",
+    "1145": "Housing > Residential Housing",
+    "1206": "Health > Medical Care",
+    "1220": "Care > Support Network > Counseling",
+    "1126": "Emergency > Psychiatric Emergency Services",
+    "1178": "Health > Addiction & Recovery",
+    "1375": "Legal > Advocacy & Legal Aid",
+    "1389": "Legal > Representation",
+    "1381": "Legal > Citizenship & Immigration",
+    "1390": "Legal > Translation & Interpretation",
+    "1232": "Money > Financial Assistance",
+    "1326": "Education > More Education > Foreign Languages",
+    "1365": "Work > Skills & Training",
+    "1357": "Work > Help Find Work",
+    "1373": "Work > Supported Employment",
+    "1374": "Work > Workplace Rights",
+    "1303": "Care > Support Network",
+    "1292": "Care > Navigating the System",
+}
+#: Languages that are spoken with survivors, by ISO 639; each is shown by its own name.
+SPOKEN: Final = {
+    "en": "English",
+    "pcm": "Naijá (Pidgin)",
+    "bin": "Ẹ̀dó (Edo)",
+    "yo": "Yorùbá",
+    "ig": "Igbo",
+    "ha": "Hausa",
+    "fr": "Français",
+    "es": "Español",
+    "pt": "Português",
+    "it": "Italiano",
+    "de": "Deutsch",
+    "ro": "Română",
+    "sq": "Shqip",
+    "bg": "Български",
+    "hu": "Magyar",
+    "uk": "Українська",
+    "ru": "Русский",
+    "ar": "العربية",
+    "fa": "فارسی",
+    "ps": "پښتو",
+    "ur": "اردو",
+    "pa": "ਪੰਜਾਬੀ",
+    "bn": "বাংলা",
+    "hi": "हिन्दी",
+    "ti": "ትግርኛ",
+    "am": "አማርኛ",
+    "so": "Soomaali",
+    "tr": "Türkçe",
+    "vi": "Tiếng Việt",
+    "th": "ไทย",
+    "zh": "中文",
+    "tl": "Tagalog",
+    "sgn": "Sign language",
+}
+FIELD: Final = {
+    "services": N_("Services asked for"),
+    "already_provided": N_("Already provided"),
+    "reason": N_("Reason"),
+    "details": N_("What is needed, in a few sentences"),
+    "text": N_("Text"),
+    "preferred_start": N_("Preferred start"),
+    "incident_window": N_("When it happened"),
+    "worker": N_("Worker"),
+    "our_number": N_("Our number"),
+    "their_number": N_("Their number"),
+    "agreed_by_telephone_with": N_("Agreed by telephone with"),
+    "case_code": N_("Case code"),
+    "name": N_("Name"),
+    "birth_date": N_("Date of birth"),
+    "age_band": N_("Age"),
+    "gender": N_("Gender"),
+    "nationality": N_("Nationality"),
+    "documents": N_("Documents held"),
+    "contact_permitted": N_("May we contact the person?"),
+    "telephone": N_("Telephone"),
+    "channels": N_("Ways to make contact"),
+    "channel": N_("By"),
+    "safe": N_("Safe"),
+    "value": N_("Number or address"),
+    "safe_days_times": N_("Safe days and times"),
+    "voicemail_ok": N_("Voicemail is safe"),
+    "message_ok": N_("Messages are safe"),
+    "may_name_organisation": N_("May name our organisation"),
+    "say_if_other_answers": N_("Say this if someone else answers"),
+    "safe_word": N_("Safe word"),
+    "device_shared_or_monitored": N_("Somebody else may read this device"),
+    "preferred_language": N_("Language"),
+    "interpreter_needed": N_("Interpreter needed"),
+    "interpreter_constraints": N_("Who must not interpret"),
+    "confirmed_on": N_("Confirmed on"),
+    "recheck_every_days": N_("Ask again after days"),
+    "risk": N_("Risk"),
+    "must_not_learn": N_("Who must not learn of it"),
+    "immediate_dangers": N_("Immediate dangers"),
+    "safety_plan": N_("Safety plan"),
+    "physical_needs": N_("Physical health"),
+    "psychological_needs": N_("Psychological needs"),
+    "medication": N_("Medication"),
+    "disability": N_("Disability"),
+    "pregnancy": N_("Pregnancy"),
+    "status": N_("Status"),
+    "permits": N_("Permits"),
+    "kind": N_("Kind"),
+    "until": N_("Until"),
+    "proceedings": N_("Proceedings"),
+    "reflection_period_end": N_("End of the reflection period"),
+    "dependants": N_("Children and dependants"),
+    "relation": N_("Relation"),
+    "needs": N_("Needs"),
+    "how_to_approach": N_("How to approach"),
+    "caregiver": N_("Caregiver"),
+    "guardian": N_("Guardian"),
+    "unaccompanied": N_("Unaccompanied"),
+    "caregiver_informed": N_("The caregiver knows"),
+    "why_not_informed": N_("Why the caregiver does not know"),
+    "asserted_by": N_("Who says so"),
+    "exploitation": N_("Kinds of exploitation"),
+    "control": N_("Methods of control"),
+    "indicators": N_("Indicators (they neither prove nor disprove anything)"),
+}
+#: Values of HTCDS lists; none of them calls anybody a victim.
+HTCDS: Final = {
+    "PossibleVictimOfTrafficking": N_("Possibly trafficked"),
+    "ActualVictimOfTrafficking": N_("Trafficked"),
+    "NotAVictimOfTrafficking": N_("Not trafficked"),
+    "Police": N_("Police"),
+    "NGO": N_("NGO"),
+    "CourtOrProsecution": N_("Court or prosecution"),
+    "NonPoliceGovernmentalOrganization": N_("Another public body"),
+    "Other": N_("Other"),
+    "ForcedLabour": N_("Forced labour"),
+    "SexualExploitation": N_("Sexual exploitation"),
+    "ChildLabour": N_("Child labour"),
+    "ForcedMarriage": N_("Forced marriage"),
+    "Servitude": N_("Servitude"),
+    "ForcedMilitaryByNonStateActors": N_("Forced to fight"),
+    "OrganRemoval": N_("Organ removal"),
+    "ForcedBegging": N_("Forced begging"),
+    "ForcedAdoption": N_("Forced adoption"),
+    "Surrogacy": N_("Surrogacy"),
+    "DebtBondage": N_("Debt bondage"),
+    "TakesEarnings": N_("Earnings taken away"),
+    "RestrictsFinancialAccess": N_("No access to money"),
+    "Threats": N_("Threats"),
+    "PsychologicalAbuse": N_("Psychological abuse"),
+    "PhysicalAbuse": N_("Physical abuse"),
+    "SexualAbuse": N_("Sexual abuse"),
+    "FalsePromises": N_("False promises"),
+    "PsychoactiveSubstances": N_("Drugs or alcohol"),
+    "RestrictsMovement": N_("Movement restricted"),
+    "RestrictsMedicalCare": N_("Medical care withheld"),
+    "ExcessiveWorkingHours": N_("Excessive working hours"),
+    "UsesChildren": N_("Children used as a means"),
+    "ThreatOfLawEnforcement": N_("Threatened with the authorities"),
+    "WithholdsNecessities": N_("Necessities withheld"),
+    "WithholdsDocuments": N_("Documents withheld"),
+}
+CHANNEL: Final = {
+    "phone": N_("Telephone"),
+    "sms": N_("Text message"),
+    "email": N_("E-mail"),
+    "messaging-app": N_("Messaging app"),
+    "in-person": N_("In person"),
+    "via-trusted-person": N_("Through a trusted person"),
+}
+YES_NO: Final = {"true": N_("yes"), "false": N_("no")}
+DONE: Final = {
+    "sent": N_("The referral is on its way."),
+    "saved": N_("Saved."),
+    "told": N_("Done. The other agency is told."),
+    "noted": N_("Sent."),
+    "reported": N_("The follow-up is recorded."),
+    "withdrawn": N_("Use has stopped. Everybody who holds the data is told."),
+    "renewed": N_("The consent is renewed."),
+    "erased": N_("Erased and signed."),
+    "closed": N_("The case is closed."),
+    "moved": N_("Handed to a colleague."),
+    "changed": N_("Changed."),
+    "mailed": N_("A message is on its way to you. It says only that there is something to read."),
+    "added": N_("Added."),
+    "ended": N_("Ended."),
+    "again": N_("You are signed in again. Nothing of your form was lost."),
+    "draft": N_("The draft is kept, sealed. You find it on the first page."),
+    "already": N_("This was sent already. Nothing was sent twice."),
+    "discarded": N_("The draft is gone."),
+}
+#: All that a notification says (`node.office.post`).
+NOTIFICATION: Final = (N_("Reminder"), N_("There is something to read."))
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "status": STATUS,
+    "action": ACTION,
+    "reason": REASON,
+    "priority": PRIORITY,
+    "kind": KIND,
+    "risk": RISK,
+    "risk-short": RISK_SHORT,
+    "business": BUSINESS,
+    "attention": ATTENTION,
+    "section": SECTION,
+    "purpose": PURPOSE,
+    "consent": CONSENT,
+    "outcome": OUTCOME,
+    "role": ROLE,
+    "agency": AGENCY,
+    "standing": STANDING,
+    "rung": RUNG,
+    "permitted": PERMITTED,
+    "age": AGE,
+    "gender": GENDER,
+    "collected": COLLECTED,
+    "copy": COPY,
+    "child": CHILD,
+    "delivery": DELIVERY,
+    "service": SERVICE,
+    "spoken": SPOKEN,
+    "field": FIELD,
+    "channel": CHANNEL,
+    "htcds": HTCDS,
+    "yes-no": YES_NO,
+    "done": DONE,
+}
+
+
+#: The words of codes that stand in texts.
+BY_KIND: Final[Mapping[type, Mapping[str, str]]] = {
+    codes.Status: STATUS,
+    codes.Role: ROLE,
+    codes.Section: SECTION,
+    Action: ACTION,
+}
+
+
+def label(group: str, code: object) -> str:
+    """The words for a code, in English; the code itself where a peer sent one of a later version."""
+    if group == "task":
+        return TASK.get(str(code)) or TASK_OTHER.get(str(code).partition("-")[0], TASK_OTHER[""])
+    return GROUPS[group].get(str(code), str(code))

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// What pages can do beyond HTML. All of it may be missing: every act works without.
+"use strict";
+(() => {
+  const body = document.body;
+
+  // Leave at once: blank the page, end the session, go to another site. One key, or the button.
+  const leave = () => {
+    document.documentElement.classList.add("gone");
+    navigator.sendBeacon("/leave");
+    location.replace(body.dataset.leave);
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.isComposing) {
+      event.preventDefault();
+      leave();
+    }
+  });
+  document.getElementById("leave")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    leave();
+  });
+
+  // A page that comes out of the browser's memory may be of a session that has ended.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+
+  // Nothing was done for a while: what is on the screen goes, as the session does.
+  if (body.dataset.idle) {
+    let timer;
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => location.replace("/signin?why=idle"), Number(body.dataset.idle) * 1000);
+    };
+    for (const name of ["keydown", "pointerdown", "input"]) document.addEventListener(name, wait, { passive: true });
+    wait();
+  }
+
+  // A form is sent once, however often the button is pressed; it can be sent again when she comes back to the page.
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    if (event.target.dataset.sent) event.preventDefault();
+    event.target.dataset.sent = "yes";
+    setTimeout(() => delete event.target.dataset.sent, 5000);
+  });
+
+  // Long forms are kept as a sealed draft while they are written.
+  const form = document.querySelector("form[data-draft]");
+  if (form) {
+    let changed = false;
+    form.addEventListener("input", () => { changed = true; });
+    setInterval(() => {
+      if (!changed || form.dataset.sent) return;
+      changed = false;
+      const data = new URLSearchParams(new FormData(form));
+      data.set("next", "later");
+      fetch(form.dataset.draft, { method: "POST", body: data, redirect: "manual" });
+    }, 20000);
+  }
+
+  // News: the node says that something changed, and the part that lives is fetched again.
+  const listen = () => {
+    const live = document.getElementById("live");
+    if (!live || !live.dataset.events || !window.EventSource) return;
+    const source = new EventSource(live.dataset.events);
+    let latest, timer;
+    // Until the page is as new as the last news: one more change may have come while it was fetched.
+    const check = () => {
+      const now = document.getElementById("live");
+      timer = undefined;
+      if (!now || now.dataset.events.endsWith(latest)) return;
+      // Nobody's half-written answer is taken away.
+      if (!now.querySelector("details[open]") && !now.contains(document.activeElement?.closest("form"))) {
+        htmx.trigger(now, "changed");
+      }
+      timer = setTimeout(check, 500);
+    };
+    source.addEventListener("changed", (event) => {
+      latest = event.data;
+      timer ??= setTimeout(check, 0);
+    });
+    source.addEventListener("ended", () => location.replace("/signin?why=idle"));
+    window.addEventListener("pagehide", () => source.close());
+  };
+  listen();
+
+  document.querySelector(".problems")?.focus();
+})();

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two real agencies with people of every role, and a real browser. Made once for each test process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser
+
+from node.cli.client import Client
+from node.cli.demo import one_time_code
+from tests.browser.people import Person, chromium, person
+from tests.federation.nodes import RealNode, make_pair
+
+#: Handle → roles. The first person of each agency is also its administrator, officer, supervisor and director.
+PEOPLE = {
+    "carla": ["caseworker"],
+    "irma": ["intake", "caseworker"],
+    "sara": ["supervisor"],
+    "adam": ["administrator"],
+    "aldo": ["auditor"],
+    "vera": ["volunteer"],
+}
+#: Of these the desk has members.
+MEMBERS = ("carla", "irma", "sara")
+PROFILE = {
+    "services": [1121, 1206],
+    "languages": ["en", "pcm"],
+    "areas": ["Nowhere"],
+    "opening": [{"weekday": day, "opens": 0, "closes": 1440} for day in range(7)],
+    "telephone": "+39 055 0000 000",
+}
+
+
+CLOSED = {"opening": [{"weekday": 0, "opens": 1, "closes": 2}], "telephone": "+39 055 0000 999"}
+
+
+class Staffed:
+    """A running node and its people, each with a session."""
+
+    def __init__(self, node: RealNode) -> None:
+        self.node = node
+        self.address = node.address.replace("127.0.0.1", "localhost")
+        self.secrets: dict[str, str] = {}
+        self.cookies: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+        self.codes: dict[str, list[str]] = {}
+        for handle, roles in PEOPLE.items():
+            self.add(handle, roles, joins=handle in MEMBERS)
+
+    def add(self, handle: str, roles: list[str], *, joins: bool, signs_in: bool = True) -> None:
+        """Somebody is invited, enrolled, a member of the desk, signed in."""
+        admin = self.node.client
+        invited = admin.post("/api/v1/staff", {"handle": handle, "roles": roles})
+        self.ids[handle] = invited["id"]
+        answer = self.node.stranger().post(
+            "/api/v1/enrolment", {"secret": invited["enrol_secret"], "passphrase": passphrase(handle)}
+        )
+        self.secrets[handle] = parse_qs(urlsplit(answer["totp_uri"]).query)["secret"][0]
+        if joins:
+            admin.post(f"/api/v1/desks/{self.node.desk}/members", {"staff_id": invited["id"]})
+        if signs_in:
+            self.cookies[handle] = str(self.client(handle).cookie)
+
+    def client(self, handle: str) -> Client:
+        """The API as this person. The first time she signs in; her code is used up then."""
+        client = self.node.stranger()
+        if handle in self.cookies:
+            client.cookie = self.cookies[handle]
+            return client
+        body = {
+            "handle": handle,
+            "passphrase": passphrase(handle),
+            "code": one_time_code(self.secrets[handle]),
+        }
+        client.post("/api/v1/session", body)
+        return client
+
+    def code(self, handle: str) -> str:
+        """A recovery code: an authenticator's would make the next sign-in wait for half a minute."""
+        if not self.codes.get(handle):
+            self.codes[handle] = self.client(handle).post("/api/v1/session/codes")["codes"]
+        return self.codes[handle].pop()
+
+
+def passphrase(handle: str) -> str:
+    return f"invented words for {handle}"
+
+
+class Network:
+    """Lantern refers, Harbour receives."""
+
+    def __init__(self, root: Path) -> None:
+        self.nodes = make_pair(root)
+        for node in self.nodes:
+            node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
+        # Before anybody looks at the desks: what is new there is asked for once in five minutes.
+        self.nodes[1].client.post("/api/v1/desks", {"name": "Seldom open", "profile": CLOSED})
+        self.lantern, self.harbour = (Staffed(node) for node in self.nodes)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    made = Network(tmp_path_factory.mktemp("network"))
+    yield made
+    for node in made.nodes:
+        node.end()
+        node.log.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one module: while it is open, its event loop runs in this thread, where other tests want their own."""
+    with chromium() as opened:
+        yield opened
+
+
+Meet = Callable[..., Person]
+
+
+@pytest.fixture
+def meet(browser: Browser, network: Network) -> Iterator[Meet]:
+    """`meet(staffed, handle, **options)`: that person at a browser of her own, already signed in."""
+    met: list[Person] = []
+
+    def at(staffed: Staffed, handle: str = "", **options: Any) -> Person:
+        somebody = person(browser, staffed.address, **options)
+        if handle:
+            somebody.adopt(staffed.cookies[handle])
+        met.append(somebody)
+        return somebody
+
+    yield at
+    for somebody in met:
+        somebody.context.close()

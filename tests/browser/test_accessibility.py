@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page for everybody: axe finds nothing, a keyboard is enough, a narrow phone shows all, nothing weighs much."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from node.web.pages.languages import NAMES
+from tests.browser.conftest import Meet, Network
+from tests.browser.people import Person, axe, screenshot
+from tests.browser.requests import ask
+from tests.browser.test_forms import begin, person
+from tests.federation.nodes import form
+
+#: English and a language that is written from the right; `make test-long` takes all.
+LANGUAGES = list(NAMES) if os.environ.get("STAFFETTA_LONG") else ["en", "ar"]
+WEIGHT_MAX = 60 * 1024
+ARTEFACTS = Path(os.environ.get("STAFFETTA_SCREENSHOTS", Path(__file__).parents[2] / "build" / "screenshots"))
+
+CONSENT = {
+    "limits_told_first": "yes",
+    "collected": "oral",
+    "notice_language": "en",
+    "explained_in": "pcm",
+    "days": "30",
+    "may.service": "yes",
+    "may.identity": "yes",
+    "may.contact": "no",
+}
+
+
+@pytest.fixture(scope="module")
+def pages(network: Network) -> dict[str, tuple[str, str]]:
+    """Name → whose page it is and its address: every page that a person can see, filled."""
+    lantern = network.lantern
+    if "ada" not in lantern.ids:
+        lantern.add("ada", ["caseworker", "supervisor", "intake", "administrator", "auditor", "director"], joins=True)
+        network.harbour.add("bea", ["caseworker", "supervisor", "intake"], joins=True)
+    whole = form(
+        network.harbour.node,
+        service={"services": [{"id": 1121, "path": "Housing"}], "details": "A room.", "worker": "ada"},
+        identity={"case_code": "SEEN-INVENTED", "age_band": "25-39", "gender": "Feminine"},
+        contact={"contact_permitted": "yes", "telephone": "+39 055 0000 000", "preferred_language": "pcm"},
+        safety={"risk": "high", "immediate_dangers": "Somebody waits outside."},
+        consent={
+            "purposes": ["referral"],
+            "sections": ["service", "identity", "contact", "safety"],
+            "collected": "oral",
+            "explained_in": "pcm",
+            "notice_language": "en",
+            "limits_told_first": True,
+            "told_back": True,
+        },
+    )
+    sent = lantern.client("ada").post("/api/v1/refer", {"form": whole})
+    bea = network.harbour.client("bea")
+    for _ in range(200):
+        found = bea.get("/api/v1/referrals?ended=true")["referrals"]
+        if any(r["id"] == sent["referral"] for r in found):
+            break
+    bea.post(f"/api/v1/referrals/{sent['referral']}/acts", {"action": "accept", "risk": "high", "text": "Welcome."})
+    bea.post(f"/api/v1/referrals/{sent['referral']}/notes", {"text": "Does she climb stairs?", "question": True})
+    draft = begin(network, "ada")
+    ask(lantern, "POST", f"/refer/{draft}/person", "ada", person())
+    ask(lantern, "POST", f"/refer/{draft}/consent", "ada", CONSENT)
+    consent = f"/cases/{sent['case']}/consents/{sent['consent']}"
+    return {
+        "home": ("ada", "/"),
+        "need": ("ada", "/refer"),
+        "agency": ("ada", f"/refer/{draft}/agency"),
+        "person": ("ada", f"/refer/{draft}/person"),
+        "consent": ("ada", f"/refer/{draft}/consent"),
+        "turned": ("ada", f"/refer/{draft}/consent/turned?in=ar"),
+        "preview": ("ada", f"/refer/{draft}/preview"),
+        "referrals": ("ada", "/referrals?show=ours"),
+        "referral": ("ada", f"/referrals/{sent['referral']}"),
+        "correct": ("ada", f"/referrals/{sent['referral']}/correct"),
+        "cases": ("ada", "/cases"),
+        "case": ("ada", f"/cases/{sent['case']}"),
+        "edit": ("ada", f"/cases/{sent['case']}/edit"),
+        "withdraw": ("ada", consent + "/withdraw"),
+        "renew": ("ada", consent + "/renew"),
+        "followups": ("ada", "/followups"),
+        "search": ("ada", "/search"),
+        "overview": ("ada", "/overview"),
+        "withdrawals": ("ada", "/withdrawals"),
+        "staff": ("ada", "/staff"),
+        "desks": ("ada", "/desks"),
+        "agencies": ("ada", "/agencies"),
+        "trail": ("ada", "/trail"),
+        "me": ("ada", "/me"),
+        "help": ("ada", "/help"),
+        "missing": ("ada", "/nothing"),
+        "signin": ("", "/signin"),
+        "enrol": ("", "/enrol"),
+    }
+
+
+def unfold(who: Person) -> None:
+    """What is closed is read too."""
+    who.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_axe_finds_nothing_on_any_page(
+    network: Network, meet: Meet, pages: dict[str, tuple[str, str]], language: str
+) -> None:
+    found: list[str] = []
+    for handle in ("ada", ""):
+        who = meet(network.lantern, handle, language=language)
+        for name, (whose, path) in pages.items():
+            if whose == handle:
+                who.open(path)
+                shown = who.page.locator("html").get_attribute("lang")
+                assert shown == ("ar" if name == "turned" else language), name
+                found += [f"{name}: {line}" for line in axe(who.page)]
+                unfold(who)
+                found += [f"{name}, unfolded: {line}" for line in axe(who.page)]
+        assert [fault for fault in who.faults if "404" not in fault] == []
+    assert found == []
+
+
+@pytest.mark.parametrize("language", ["it", "ar"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_main_pages_fit_and_are_kept_as_pictures(
+    network: Network, meet: Meet, pages: dict[str, tuple[str, str]], language: str, width: int
+) -> None:
+    """On a phone of 320 px nothing has to be scrolled sideways."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    who = meet(network.lantern, "ada", language=language, width=width)
+    for name, (whose, path) in pages.items():
+        if whose != "ada":
+            continue
+        who.open(path)
+        too_wide = who.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert too_wide <= 0, (name, too_wide)
+        if name in ("home", "person", "consent", "turned", "preview", "referral", "referrals", "case", "overview"):
+            screenshot(who.page, ARTEFACTS / f"{name}-{language}-{width}.png")
+
+
+def test_no_page_weighs_much(network: Network, meet: Meet, pages: dict[str, tuple[str, str]]) -> None:
+    """All that a page needs, compressed as it travels, for somebody who comes for the first time."""
+    for handle in ("ada", ""):
+        for name, (whose, path) in pages.items():
+            if whose != handle:
+                continue
+            who = meet(network.lantern, handle)
+            who.open(path)
+            sizes = who.page.evaluate(
+                "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+                ".map(entry => entry.encodedBodySize)"
+            )
+            assert len(sizes) >= 6 and 20_000 < sum(sizes) <= WEIGHT_MAX, (name, sizes)
+            who.context.close()
+
+
+def test_a_keyboard_alone_is_enough(network: Network, meet: Meet) -> None:
+    """From the first page into a new referral and out again by Tab, Space and Enter; the focus can be seen."""
+    who = meet(network.lantern, "carla")
+    who.open("/")
+    keys = who.page.keyboard
+    keys.press("Tab")
+    assert who.page.evaluate("document.activeElement.textContent") == "To the content"
+    keys.press("Enter")
+    for _ in range(4):
+        keys.press("Tab")
+        if who.page.evaluate("document.activeElement.textContent") == "New referral":
+            break
+    outline = who.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    keys.press("Enter")
+    who.page.wait_for_url("**/refer")
+    who.page.get_by_label("Emergency shelter").focus()
+    keys.press("Space")
+    for _ in range(60):
+        keys.press("Tab")
+        if who.page.evaluate("document.activeElement.textContent") == "Go on":
+            break
+    keys.press("Enter")
+    who.page.wait_for_url("**/agency")
+
+
+def test_every_essential_act_works_without_javascript(network: Network, meet: Meet) -> None:
+    from tests.browser.test_referral import refer
+
+    who = meet(network.lantern, "carla", java_script_enabled=False)
+    who.page.set_default_timeout(10_000)
+    referral = refer(who, code="PLAIN-INVENTED")
+    who.fill("Note or question", "Written without a script.")
+    who.click("Send")
+    assert who.sees("Written without a script.")
+    who.page.locator("summary", has_text="Stop this referral").click()
+    who.click("Ask to stop")
+    who.open(f"/referrals/{referral}")
+    assert who.sees("to confirm that it stops") or who.sees("Ended")
+
+
+def test_text_at_twice_its_size_still_fits(network: Network, meet: Meet, pages: dict[str, tuple[str, str]]) -> None:
+    """200 % zoom of a 1280 px window is a window of 640 px: nothing is cut off."""
+    who = meet(network.lantern, "ada", width=640)
+    for name, (whose, path) in pages.items():
+        if whose == "ada":
+            who.open(path)
+            assert who.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+
+
+def test_problems_are_tied_to_their_fields_for_a_screen_reader(network: Network) -> None:
+    draft = begin(network)
+    text = ask(network.lantern, "POST", f"/refer/{draft}/person", "carla", {}).text
+    for name in re.findall(r'aria-describedby="([^"]*)"', text):
+        for part in name.split():
+            assert f'id="{part}"' in text, part
+    assert 'aria-invalid="true"' in text

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page and every form, tried by somebody who may not: nobody, another desk's people, each role alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from node.web.pages import ALL
+from tests.browser.conftest import PEOPLE, Network
+from tests.browser.requests import ask, token
+from tests.federation.nodes import form
+
+CLOSED = [page for page in ALL if not page.is_open]
+OUTSIDERS = [handle for handle in PEOPLE if handle not in ("carla", "irma", "sara")]
+CANARY = "INVENTED"
+
+
+def filled(path: str, ids: dict[str, str] | None = None) -> str:
+    """The page's address with ids put in: those given, else of nothing."""
+    names = {"agency": "0" * 64, "action": "accept", "name": "x", **(ids or {})}
+    return re.sub(r"\{(\w+)\}", lambda m: names.get(m[1], "0" * 32), path)
+
+
+@pytest.fixture(scope="module")
+def sent(network: Network) -> dict[str, str]:
+    found: dict[str, str] = network.lantern.client("carla").post("/api/v1/refer", {"form": form(network.harbour.node)})
+    return found
+
+
+@pytest.mark.parametrize("page", CLOSED, ids=lambda page: page.path)
+def test_no_page_answers_somebody_who_is_not_signed_in(network: Network, page: object) -> None:
+    assert hasattr(page, "path")
+    path = filled(page.path)  # type: ignore[attr-defined]
+    for cookie in ({}, {"Cookie": f"staffetta={'0' * 32}.{'0' * 64}"}, {"Cookie": "staffetta=x.y"}):
+        if page.show is not None:  # type: ignore[attr-defined]
+            answer = ask(network.lantern, "GET", path, **cookie)
+            assert answer.status == 303 and answer.headers["location"].startswith("/signin"), path
+        if page.submit is not None:  # type: ignore[attr-defined]
+            answer = ask(network.lantern, "POST", path, form={"text": "x"}, **cookie)
+            assert answer.status == 401 and answer.title == "Sign in", path
+
+
+@pytest.mark.parametrize("handle", OUTSIDERS)
+def test_whoever_is_of_no_desk_sees_no_case_and_no_referral(
+    network: Network, sent: dict[str, str], handle: str
+) -> None:
+    """An administrator and an auditor least of all."""
+    ids = {"case": sent["case"], "referral": sent["referral"], "consent": sent["consent"]}
+    for page in CLOSED:
+        if not set(re.findall(r"\{(\w+)\}", page.path)) & set(ids):
+            continue
+        path = filled(page.path, ids)
+        if page.show is not None:
+            answer = ask(network.lantern, "GET", path, handle)
+            assert answer.status in (404, 403), path
+            assert CANARY not in answer.text.replace("Invented", ""), path
+        if page.submit is not None:
+            answer = ask(
+                network.lantern, "POST", path, handle, {"text": "x", "outcome": "reached-safe", "reason": "other"}
+            )
+            assert answer.status in (403, 404, 422), (path, answer.status)
+    for path in ("/referrals", "/referrals?show=ours", "/cases", "/followups", "/"):
+        assert sent["referral"] not in ask(network.lantern, "GET", path, handle).text
+    state = network.lantern.client("carla").get(f"/api/v1/referrals/{sent['referral']}")
+    assert state["status"] in ("requested", "received"), "nothing was changed"
+
+
+def test_the_other_agency_cannot_use_its_session_here(network: Network, sent: dict[str, str]) -> None:
+    cookie = network.harbour.cookies["irma"]
+    answer = ask(network.lantern, "GET", f"/referrals/{sent['referral']}", Cookie=f"staffetta={cookie}")
+    assert answer.status == 303
+
+
+#: Address, form → who may. Everybody else is refused, and the page says so in one sentence.
+MAY: dict[tuple[str, str], set[str]] = {
+    ("GET", "/staff"): {"adam"},
+    ("POST", "/staff"): {"adam"},
+    ("POST", "/staff/{staff}/roles"): {"adam"},
+    ("POST", "/staff/{staff}/signout"): {"adam"},
+    ("POST", "/staff/{staff}/disable"): {"adam"},
+    ("POST", "/desks/{desk}/profile"): {"adam", "sara"},
+    ("POST", "/desks/{desk}/members"): set(),
+    ("POST", "/desks/{desk}/rotate"): set(),
+    ("POST", "/desks/{desk}/members/{staff}/remove"): set(),
+    ("POST", "/desks"): set(),
+    ("POST", "/agencies/invite"): {"adam"},
+    ("POST", "/agencies/accept"): {"adam"},
+    ("POST", "/agencies/{agency}/verify"): {"adam"},
+    ("POST", "/agencies/{agency}/block"): {"adam"},
+    ("GET", "/overview"): {"sara"},
+    ("POST", "/overview"): {"sara"},
+    ("GET", "/overview/counts.csv"): {"sara"},
+    ("GET", "/trail"): {"adam", "aldo"},
+}
+
+
+@pytest.mark.parametrize("act", MAY, ids=lambda act: f"{act[0]} {act[1]}")
+def test_each_act_of_the_house_is_for_its_roles(network: Network, act: tuple[str, str]) -> None:
+    method, path = act
+    body = {
+        "handle": "Not A Handle",
+        "roles": "intake",
+        "type": "NGO",
+        "referral": "0" * 32,
+        "to": "0" * 32,
+        "fingerprint": "1",
+        "name": "Not to be made",
+    }
+    for handle in PEOPLE:
+        answer = ask(network.lantern, method, filled(path), handle, body if method == "POST" else None)
+        refused = answer.status == 403
+        assert refused == (handle not in MAY[act]), (handle, answer.status)
+        if refused:
+            assert "This needs one of the roles" in answer.text or "officer" in answer.text
+
+
+def test_a_form_without_its_token_or_from_another_site_does_nothing(network: Network, sent: dict[str, str]) -> None:
+    path = f"/referrals/{sent['referral']}/note"
+    other = token(network.lantern, "irma")
+    for extra, headers in (
+        ({"token": ""}, {}),
+        ({"token": other}, {}),
+        ({}, {"Sec_Fetch_Site": "cross-site"}),
+        ({}, {"Sec_Fetch_Site": "same-site"}),
+        ({}, {"Sec_Fetch_Site": "none"}),
+        ({}, {"Origin": "https://evil.invalid"}),
+    ):
+        answer = ask(network.lantern, "POST", path, "carla", {"text": "planted", **extra}, **headers)
+        assert answer.status == 403, (extra, headers)
+    history = network.lantern.client("carla").get(f"/api/v1/referrals/{sent['referral']}")["history"]
+    assert [act["what"] for act in history] == ["request"]
+
+
+def test_a_draft_is_its_writers_own(network: Network) -> None:
+    lantern = network.lantern
+    desk = lantern.node.desk
+    answer = ask(lantern, "POST", "/refer", "carla", {"services": "1121", "priority": "normal", "desk": desk})
+    draft = re.findall(r"/refer/([0-9a-f]{32})/", answer.headers["location"])[0]
+    assert ask(lantern, "GET", f"/refer/{draft}/agency", "carla").status == 200
+    for handle in ("irma", "sara", "adam"):
+        for step in ("need", "agency", "person", "consent", "preview"):
+            assert ask(lantern, "GET", f"/refer/{draft}/{step}", handle).status == 404, (handle, step)
+        ask(lantern, "POST", f"/refer/{draft}/discard", handle)
+    assert ask(lantern, "GET", f"/refer/{draft}/agency", "carla").status == 200, "nobody else discards it"
+
+
+def test_only_who_refers_may_send_what_she_prepared(network: Network) -> None:
+    """Somebody of the desk without the role may not, whatever the pages offer her."""
+    lantern = network.lantern
+    if "ines" not in lantern.ids:
+        lantern.add("ines", ["intake"], joins=True)
+    answer = ask(
+        lantern, "POST", "/refer", "ines", {"services": "1121", "priority": "normal", "desk": lantern.node.desk}
+    )
+    draft = re.findall(r"/refer/([0-9a-f]{32})/", answer.headers["location"])[0]
+    peer = lantern.client("ines").get("/api/v1/peers")["peers"][0]
+    steps = (
+        ("agency", {"desk": f"{peer['agency']}/{peer['desks'][0]['id']}"}),
+        ("person", {"service.details": "x", "identity.case_code": "X", "contact.contact_permitted": "no"}),
+        (
+            "consent",
+            {
+                "limits_told_first": "yes",
+                "collected": "oral",
+                "notice_language": "en",
+                "explained_in": "en",
+                "days": "30",
+                "may.service": "yes",
+                "may.identity": "yes",
+                "may.contact": "yes",
+            },
+        ),
+    )
+    for step, fields in steps:
+        assert ask(lantern, "POST", f"/refer/{draft}/{step}", "ines", fields).status == 303, step
+    before = lantern.client("ines").get("/api/v1/cases")["cases"]
+    answer = ask(lantern, "POST", f"/refer/{draft}/preview", "ines")
+    assert answer.status == 403 and "This needs one of the roles" in answer.text
+    assert lantern.client("ines").get("/api/v1/cases")["cases"] == before, "nothing was half done"
+    assert ask(lantern, "GET", f"/refer/{draft}/preview", "ines").status == 200, "and the draft is still there"
+
+
+def test_pages_say_who_may_look_at_them_by_nobody_else(network: Network, sent: dict[str, str]) -> None:
+    """What every page sends along: nothing is stored, nothing is framed, nothing comes from outside."""
+    for path in ("/signin", "/", f"/referrals/{sent['referral']}", "/nothing-here"):
+        answer = ask(network.lantern, "GET", path, "carla")
+        policy = answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+        assert "require-trusted-types-for 'script'" in policy and "unsafe" not in policy
+        outside = re.findall(r'(?:src|href)="(https?:[^"]*)"', answer.text)
+        assert outside == [], path
+    one, other = (ask(network.lantern, "GET", "/", "carla").headers["content-security-policy"] for _ in range(2))
+    assert one != other, "a nonce is used once"
+
+
+def test_titles_addresses_and_logs_name_nobody(network: Network, sent: dict[str, str]) -> None:
+    for path in (f"/referrals/{sent['referral']}", f"/cases/{sent['case']}", "/cases", "/referrals?show=ours"):
+        answer = ask(network.lantern, "GET", path, "carla")
+        assert CANARY not in answer.title
+        assert all(CANARY not in address for address in re.findall(r'(?:href|action)="([^"]*)"', answer.text))
+    log = network.lantern.node.log
+    log.flush()
+    assert CANARY.encode() not in Path(log.name).read_bytes().replace(b"Invented", b"")
