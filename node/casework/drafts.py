@@ -56,6 +56,18 @@ def load(db: Connection, here: Here, actor: Actor, draft_id: str) -> dict[str, A
     return form
 
 
+def read_of(db: Connection, here: Here, actor: Actor, writer: str, draft_id: str) -> dict[str, Any]:
+    """A colleague's draft, for who has to approve it; the caller has asked whether she may. Raises `unknown-draft`."""
+    query = select(records.c.id).where(
+        records.c.kind == KIND, records.c.by_staff == writer, records.c.subject_id == draft_id
+    )
+    found = db.execute(query).scalar()
+    if found is None:
+        raise _unknown()
+    form: dict[str, Any] = msgspec.json.decode(sealed.read(db, here, actor, found)[Section.NARRATIVE])
+    return form
+
+
 def discard(db: Connection, actor: Actor, draft_id: str) -> bool:
     """The draft is gone. Returns whether there was one."""
     return bool(db.execute(delete(records).where(_mine(actor), records.c.subject_id == draft_id)).rowcount)

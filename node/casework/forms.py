@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, drafts, referrals
+from node.casework import approvals, cases, consents, drafts, referrals
 from node.office.actor import Actor
 from node.storage.here import Here
 from protocol import consent
-from protocol.codes import AgencyType, Kind, Onward, Priority, Purpose, Risk, Section
+from protocol.codes import AgencyType, Basis, Kind, Onward, Priority, Purpose, Risk, Section
 from protocol.consent import Collected, Details
 from protocol.errors import LocalError
 from protocol.identity import Peer
@@ -134,12 +134,19 @@ def send_draft(
     risk: Risk = Risk.NONE,
     is_minor: bool = False,
     part_of: str | None = None,
+    basis: Basis = Basis.CONSENT,
 ) -> Sent:
     """What a person prepared step by step is sent, and its draft is gone; or nothing of both.
+
+    A `basis` other than consent needs the approval of a second person for exactly this draft (`approvals`).
 
     All `sections` stay in our own case; only those in `agreed` are in the referral. Raises LocalError `unknown-draft`
     when it was sent before: a second click sends nothing twice.
     """
+    approved_by = ""
+    if basis is not Basis.CONSENT:
+        form = drafts.load(db, here, actor, draft_id)
+        approved_by = approvals.use(db, now, draft_id=draft_id, form=form, asked_by=actor.staff_id)
     if not drafts.discard(db, actor, draft_id):
         raise LocalError("unknown-draft", "This was sent already, or discarded. Nothing was sent twice.")
     police = here.directory.require_verified(agency).type is AgencyType.LAW_ENFORCEMENT
@@ -161,6 +168,8 @@ def send_draft(
         details=details,
         valid_until=valid_until,
         is_minor=is_minor,
+        basis=basis,
+        approved_by=approved_by,
     )
     sent = referrals.send(
         db,

@@ -573,6 +573,22 @@ notices = Table(
     Column("last_at", UtcDateTime, nullable=False),
 )
 
+# What one person asked and a second one has to agree to. The content is hashed, so that exactly it is approved.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("subject_id", String(32), nullable=False, unique=True),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    _hash("content_hash"),
+    Column("requested_by", String(32), nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("lapses_at", UtcDateTime, nullable=False),
+    Column("approved", Boolean),
+    Column("decided_by", String(32)),
+    Column("decided_at", UtcDateTime),
+)
+
 # To whom the one sentence went, and when; at most one row for each person.
 mailings = Table(
     "mailings",

@@ -222,3 +222,57 @@ def test_the_demonstration_says_on_every_page_that_it_is_one(tmp_path: Path) -> 
     finally:
         node.end()
         node.log.close()
+
+
+def test_without_her_consent_only_with_a_second_person_and_said_aloud(network: Network, meet: Meet) -> None:
+    """Asked by a caseworker, approved by a supervisor, marked for the recipient; nothing leaves before."""
+    carla, sara, irma = (
+        meet(network.lantern, "carla"),
+        meet(network.lantern, "sara"),
+        meet(network.harbour, "irma"),
+    )
+    carla.open("/refer")
+    carla.tick("Immediate safety")
+    carla.click("Go on")
+    carla.page.locator("input[name=desk]").first.check()
+    carla.click("Go on")
+    carla.fill("What is needed, in a few sentences", "She is in danger tonight.")
+    carla.fill("Case code", "EXCEPTION-INVENTED")
+    carla.tick("No contact")
+    carla.choose("Risk", "high")
+    carla.click("Go on")
+    carla.click("She cannot be asked, or a law obliges us", role="link")
+    carla.click("Ask a second person")
+    assert carla.page.locator(".problems li").count() == 4
+    carla.tick("A life is in danger, and she cannot be asked")
+    carla.fill("What has happened, in one or two sentences", "She telephoned and the line broke off.")
+    carla.fill("Which law or rule", "Vital interests, Art. 6(1)(d)")
+    carla.tick("What is needed")
+    carla.tick("Who she or he is")
+    carla.click("Ask a second person")
+    assert carla.sees("Nothing has been sent.")
+    assert carla.page.get_by_role("button", name="Send", exact=True).count() == 0
+    draft = re.findall(r"/refer/([0-9a-f]{32})/", carla.page.url)[0]
+    early = ask(network.lantern, "POST", f"/refer/{draft}/exception/send", "carla")
+    assert early.status == 409 and "A second person has not approved exactly this" in early.text
+    sara.open("/")
+    sara.click("A colleague asks you to approve sharing without the person's consent.", role="link")
+    approval = sara.page.url.rpartition("/")[2].partition("?")[0]
+    assert sara.sees("She telephoned and the line broke off.") and sara.sees("EXCEPTION-INVENTED")
+    assert not sara.sees("No contact"), "the parts that are not asked for are not shown"
+    for outsider, status in (("carla", 403), ("adam", 403), ("vera", 403), ("irma", 403)):
+        assert ask(network.lantern, "GET", f"/approvals/{approval}", outsider).status == status, outsider
+        form_data = {"approve": "yes"}
+        assert ask(network.lantern, "POST", f"/approvals/{approval}", outsider, form_data).status == status, outsider
+    sara.click("I have looked at it, and approve it")
+    carla.page.reload()
+    assert carla.sees("A second person has approved it.")
+    carla.click("Send")
+    carla.page.wait_for_url(re.compile("/referrals/[0-9a-f]{32}"))
+    referral = re.findall(r"/referrals/([0-9a-f]{32})", carla.page.url)[0]
+    arrive(irma, referral)
+    assert irma.sees("Not on her consent, but on another legal basis.")
+    assert irma.sees("A life is in danger") and not irma.sees("Safe contact")
+    aldo = meet(network.lantern, "aldo")
+    aldo.open("/trail")
+    assert aldo.sees("approval.ask") and aldo.sees("approval.approve") and aldo.sees("vital-interests")

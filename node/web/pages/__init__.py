@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.web.pages import case, entrance, home, news, people, refer, thread
+from node.web.pages import case, entrance, exception, home, news, people, refer, thread
 from node.web.pages.page import Page
 
 ALL: Final[list[Page]] = [
@@ -13,6 +13,7 @@ ALL: Final[list[Page]] = [
     *home.PAGES,
     *news.PAGES,
     *refer.PAGES,
+    *exception.PAGES,
     *thread.PAGES,
     *case.PAGES,
     *people.PAGES,

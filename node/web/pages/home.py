@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import cases, drafts, followups, show
+from node.casework import approvals, cases, drafts, erasure, followups, show
 from node.office import staff, tasks
 from node.storage.here import Here
 from node.storage.tables import messages, referrals, releases
@@ -55,8 +55,10 @@ def _is_our_turn(row: dict[str, Any]) -> bool:
 def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
     """The page on which this task is done."""
     kind, subject = str(task["kind"]), str(task["subject_id"])
-    if kind in ("erase-or-keep",):
+    if kind == erasure.TASK:
         return "/withdrawals"
+    if kind == approvals.TASK:
+        return f"/approvals/{subject}"
     if kind.startswith("followup"):
         return "/followups"
     if kind.startswith(("desk", "roster")):

@@ -203,7 +203,7 @@ async def person(visit: Visit) -> web.StreamResponse:
         # Stopping is always possible, whatever is still missing.
         draft["person"] = fields
         return await _save(visit, draft, "later")
-    _sections_of(visit, {**draft, "person": fields})
+    sections_of(visit, {**draft, "person": fields})
     if visit.get("contact.contact_permitted") == "yes" and not visit.get("contact.telephone"):
         visit.problem("contact.telephone", "How can the person be reached? Write the number, or choose another answer.")
     if not visit.get("contact.contact_permitted"):
@@ -217,7 +217,7 @@ async def person(visit: Visit) -> web.StreamResponse:
     return await _save(visit, draft, "consent")
 
 
-def _sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
+def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
     """The sections as the draft has them now, with the worker, the services and who agreed by telephone."""
     before = visit.form
     try:
@@ -244,7 +244,7 @@ async def show_consent(visit: Visit) -> web.StreamResponse:
 
 
 def _consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
-    sections = _sections_of(visit, draft).form
+    sections = sections_of(visit, draft).form
     visit.problems = [problem for problem in visit.problems if "." not in problem["field"] or visit.form]
     member = visit.services.here.directory.members.get(draft.get("agency", ""))
     if member is None or not sections:
@@ -260,13 +260,13 @@ def _consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
         "desk_to": desk,
         "fields": fields,
         "spoken": spoken,
-        "is_minor": _is_minor(draft),
+        "is_minor": is_minor(draft),
         "days": DAYS,
         "notice_version": NOTICE_VERSION,
     }
 
 
-def _is_minor(draft: dict[str, Any]) -> bool:
+def is_minor(draft: dict[str, Any]) -> bool:
     return (draft.get("person", {}).get("identity.age_band") or [""])[0] in _MINOR_BANDS
 
 
@@ -280,7 +280,7 @@ async def show_turned(visit: Visit) -> web.StreamResponse:
 
 async def agree(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
-    sections = _sections_of(visit, draft).form
+    sections = sections_of(visit, draft).form
     answers = {name: visit.get(f"may.{name}") for name in sections}
     for name, answer in answers.items():
         if answer not in ("yes", "no"):
@@ -300,7 +300,7 @@ async def agree(visit: Visit) -> web.StreamResponse:
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
     details = _details(visit, {**draft, "consent": consented})
     if not visit.problems:
-        consent.check_details(details, is_minor=_is_minor(draft))
+        consent.check_details(details, is_minor=is_minor(draft))
     visit.refuse_if_problems()
     draft["consent"] = consented
     draft["agreed_at"] = visit.now.isoformat()
@@ -370,7 +370,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         draft = await _load(visit)
     except LocalError:
         return go("/referrals?show=ours&done=already")
-    sections = _sections_of(visit, draft)
+    sections = sections_of(visit, draft)
     visit.refuse_if_problems()
     said = draft["consent"]
     # What she agreed to counts from when she agreed, not from when somebody found time to send it.
@@ -396,7 +396,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
         risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
         part_of=draft.get("part_of") or None,
-        is_minor=_is_minor(draft),
+        is_minor=is_minor(draft),
     )
     return go(f"/referrals/{sent.referral}?done=sent")
 
@@ -410,7 +410,12 @@ async def discard(visit: Visit) -> web.StreamResponse:
 
 
 async def _load(visit: Visit) -> dict[str, Any]:
-    return await visit.read(drafts.load, visit.services.here, visit.actor, visit.params["draft"])
+    return await load_draft(visit, visit.params["draft"])
+
+
+async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
+    """One's own draft."""
+    return await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
 
 
 async def _save(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:

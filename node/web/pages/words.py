@@ -194,7 +194,9 @@ TASK: Final = {
     "followup-reached-at-risk": N_("A person was reached and is at risk."),
     "desk-key-rotate": N_("A desk needs a new key."),
     "desk-without-members": N_("A desk has nobody who can read its mail."),
+    "desk-silent": N_("Nobody has signed in at a desk for days, and something waits there."),
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
+    "approve-disclosure": N_("A colleague asks you to approve sharing without the person's consent."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
 TASK_OTHER: Final = {
@@ -234,6 +236,11 @@ GENDER: Final = {
     "TransgenderMasculine": N_("Trans man"),
     "NonConforming": N_("Non-binary"),
     "NonSpecifiedUnknown": N_("Not said"),
+}
+BASIS: Final = {
+    "vital-interests": N_("A life is in danger, and she cannot be asked"),
+    "legal-obligation": N_("A law obliges us"),
+    "child-protection": N_("To protect a child"),
 }
 COLLECTED: Final = {"oral": N_("In words"), "written": N_("In writing"), "guardian": N_("By the guardian")}
 COPY: Final = {
@@ -471,6 +478,8 @@ DONE: Final = {
     "draft": N_("The draft is kept, sealed. You find it on the first page."),
     "already": N_("This was sent already. Nothing was sent twice."),
     "discarded": N_("The draft is gone."),
+    "asked": N_("Your colleagues are asked."),
+    "decided": N_("Your colleague is told."),
 }
 #: All that a notification says (`node.office.post`).
 NOTIFICATION: Final = (N_("Reminder"), N_("There is something to read."))
@@ -495,6 +504,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "permitted": PERMITTED,
     "age": AGE,
     "gender": GENDER,
+    "basis": BASIS,
     "collected": COLLECTED,
     "copy": COPY,
     "child": CHILD,
