@@ -23,7 +23,7 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics
-from node.casework import drafts, followups, sweeps
+from node.casework import attachments, drafts, followups, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -314,6 +314,7 @@ class Node:
         await self.worker.freshen_all()
         await self.database.write(signin.purge, self.real.now())
         await self.database.write(drafts.forget_old, self.here, now)
+        await self.database.write(attachments.forget_cut, self.here, now)
         await self.database.write(sweeps.watch_desks, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)

@@ -39,6 +39,11 @@ BATCH_MAX_MESSAGES: Final = 128
 CONTENT_MAX_BYTES: Final = 48 * 1024
 #: One section of personal data before sealing: a long narrative, not a file. Three such fit the largest envelope.
 SECTION_MAX_BYTES: Final = 64 * 1024
+#: One part of a file: with keyrings and signatures it fills the largest envelope.
+ATTACHMENT_PART_BYTES: Final = 240 * 1024
+#: A photograph or a scan of some pages; what is larger belongs into other hands than a referral's.
+ATTACHMENT_MAX_BYTES: Final = 25 * 1024 * 1024
+ATTACHMENT_MAX_PARTS: Final = -(-ATTACHMENT_MAX_BYTES // ATTACHMENT_PART_BYTES)
 #: A key bundle: fifty desks of about 8 KiB each, keys and certificates included.
 BUNDLE_MAX_BYTES: Final = 512 * 1024
 #: Messages in one thread. A case with ten acts a day for two years has 7,300.

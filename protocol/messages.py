@@ -25,6 +25,7 @@ from protocol.codes import (
     Status,
 )
 from protocol.encoding import (
+    ATTACHMENT_MAX_PARTS,
     BATCH_MAX_MESSAGES,
     CLOCK_AHEAD_SECONDS,
     CONTENT_MAX_BYTES,
@@ -42,7 +43,7 @@ from protocol.errors import RemoteError
 
 #: Agencies that a person may name for onward sharing: more than a handful is no longer a choice of hers.
 ONWARD_MAX: Final = 8
-#: Files of one message; each has a descriptor of about 250 bytes in the header.
+#: Files of one message; each has a descriptor of about 150 bytes in the header.
 ATTACHMENTS_MAX: Final = 20
 #: Due dates that a plan announces: two years of the shortest interval.
 PLAN_MAX: Final = 110
@@ -65,12 +66,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AttachmentRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A file as the node knows it: opaque id, hash of the ciphertext, padded size in bytes, number of parts."""
+    """A file as the node knows it: opaque id, number of parts, and a hash over all of them (Specification, 6.6)."""
 
     id: Id
     hash: Hash
-    size: Counter
-    parts: Annotated[int, msgspec.Meta(ge=1, le=128)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=ATTACHMENT_MAX_PARTS)]
 
 
 class Header(
@@ -169,6 +169,14 @@ class SectionReplace(Concerning, frozen=True, kw_only=True, tag="section.replace
     """Supersedes sections of an earlier message. `contact` and `safety` go as urgent and are acknowledged."""
 
     replaces: Id
+
+
+class AttachmentPart(Concerning, frozen=True, kw_only=True, tag="attachment.part"):
+    """One part of a file; its bytes are sealed in the section `attachments`. `index` counts from 0."""
+
+    attachment: Id
+    index: Annotated[int, msgspec.Meta(ge=0, le=ATTACHMENT_MAX_PARTS - 1)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=ATTACHMENT_MAX_PARTS)]
 
 
 class ConsentWithdraw(Threaded, frozen=True, kw_only=True, tag="consent.withdraw"):
@@ -273,6 +281,7 @@ Content = (
     | ReferralVoid
     | ReferralNote
     | SectionReplace
+    | AttachmentPart
     | ConsentWithdraw
     | ConsentLocked
     | ConsentErased

@@ -15,7 +15,7 @@ from typing import Final
 
 from protocol import crypto
 from protocol.codes import Section
-from protocol.encoding import SECTION_MAX_BYTES
+from protocol.encoding import ATTACHMENT_PART_BYTES, SECTION_MAX_BYTES
 from protocol.errors import LocalError, RemoteError, say
 
 SALT_BYTES: Final = 32
@@ -74,6 +74,11 @@ class Record:
         return b"".join(parts)
 
 
+def section_max_bytes(section: Section) -> int:
+    """How much one section may hold: a part of a file more than what a person writes."""
+    return ATTACHMENT_PART_BYTES if section is Section.ATTACHMENTS else SECTION_MAX_BYTES
+
+
 def salt(sections: Mapping[Section, bytes]) -> tuple[dict[Section, bytes], dict[Section, str]]:
     """Put a fresh 32-byte salt before the canonical JSON of each section.
 
@@ -82,7 +87,7 @@ def salt(sections: Mapping[Section, bytes]) -> tuple[dict[Section, bytes], dict[
     """
     salted: dict[Section, bytes] = {}
     for section, plain in sections.items():
-        if len(plain) > SECTION_MAX_BYTES:
+        if len(plain) > section_max_bytes(section):
             raise LocalError(
                 "section-too-large",
                 say("The section “{section}” is too large. Shorten it or attach a file.", section=section),
@@ -130,10 +135,11 @@ def parse(raw: bytes) -> Record:
     last = 0
     for _ in range(reader.byte()):
         last = reader.code_after(last)
-        sealed = reader.take(int.from_bytes(reader.take(4)))
-        if not SALT_BYTES + crypto.TAG_BYTES <= len(sealed) <= SECTION_MAX_BYTES + SALT_BYTES + crypto.TAG_BYTES:
+        sealed, section = reader.take(int.from_bytes(reader.take(4))), _SECTIONS[last]
+        around = SALT_BYTES + crypto.TAG_BYTES
+        if not around <= len(sealed) <= section_max_bytes(section) + around:
             raise _malformed()
-        sections[_SECTIONS[last]] = sealed
+        sections[section] = sealed
     rings: dict[str, Keyring] = {}
     count, previous = reader.byte(), ""
     if count > KEYRINGS_MAX:

@@ -111,7 +111,7 @@ def with_record(**changes: Any) -> Outgoing:
     return Outgoing(raw, record.seal(salted, readers, context(content, raw)))
 
 
-def context(content: messages.ReferralRequest, raw: bytes) -> record.Context:
+def context(content: messages.Threaded, raw: bytes) -> record.Context:
     return record.Context(content.sender, content.recipient, content.thread, content.id, crypto.sha256_hex(raw))
 
 
@@ -305,6 +305,10 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
         "accept-header-alone-after-consent-ended": lambda: case(
             "The record stayed behind; the commitments stay in the header.",
             content_of(encode(request({Section.SERVICE: "cd" * 32}))),
+        ),
+        "accept-part-of-a-file": lambda: case("A part is larger than any other section may be.", file_part()),
+        "refuse-part-of-a-file-beyond-the-last": lambda: case(
+            "A file has at most 107 parts.", file_part(size=16, index=107), code="malformed"
         ),
         "accept-replay-on-day-119": lambda: case(
             "Old, and inside the horizon.",
@@ -559,6 +563,28 @@ def uncovered() -> Forge:
     content = request(commitments, consent=claim)
     raw = encode(content)
     return content_of(raw, record.seal(salted, {HARBOUR.desk_key.public: list(SECTIONS)}, context(content, raw)))
+
+
+def file_part(size: int = 70_000, **changes: Any) -> Forge:
+    """One part of a file that Lantern sends with its referral."""
+    salted, commitments = record.salt({Section.ATTACHMENTS: b"invented " * (size // 9)})
+    asked = request(commitments)
+    fields = {
+        name: getattr(asked, name)
+        for name in asked.__struct_fields__
+        if name not in ("kind", "reply_desk", "needed_by", "backstop")
+    }
+    about = {
+        "id": number("part"),
+        "referral": number("referral"),
+        "attachment": number("file"),
+        "seq": 2,
+        "prev": "ab" * 32,
+    }
+    content = messages.AttachmentPart(**(fields | about | {"index": 1, "parts": 3} | changes))
+    raw = encode(content)
+    readers = {HARBOUR.desk_key.public: [Section.ATTACHMENTS], LANTERN.desk_key.public: [Section.ATTACHMENTS]}
+    return content_of(raw, record.seal(salted, readers, context(content, raw)))
 
 
 def replace_struct(value: Any, **changes: Any) -> Any:

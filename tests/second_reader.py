@@ -185,15 +185,20 @@ _MAY = {"prev", "due", "consent", "sections", "attachments", "part_of", "derived
 
 
 def check_header(content: Any) -> None:
-    """The three types that the vectors show; the others of section 6 are built alike."""
+    """The four types that the vectors show; the others of section 6 are built alike."""
     need(isinstance(content, dict) and content.get("version") == 1)
-    need(content.get("type") in ("referral.request", "hello", "receipt"))
+    need(content.get("type") in ("referral.request", "attachment.part", "hello", "receipt"))
     must, may = _BASE, set()
     if content["type"] == "referral.request":
         must, may = _BASE | _THREADED | {"kind", "reply_desk"}, _MAY | {"needed_by", "backstop"}
         need(content["priority"] in ("emergency", "urgent", "normal") and content["kind"] in ("referral", "transfer"))
         need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "reply_desk")))
         need(is_count(content["seq"]))
+    elif content["type"] == "attachment.part":
+        must, may = _BASE | _THREADED | {"referral", "attachment", "index", "parts"}, _MAY
+        need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "referral", "attachment")))
+        need(all(is_count(content[name]) for name in ("seq", "index", "parts")) and content["index"] < 107)
+        need(1 <= content["parts"] <= 107)
     elif content["type"] == "hello":
         must = _BASE | {"epoch", "bundle_at"}
     else:
@@ -230,7 +235,8 @@ def read_record(raw: bytes) -> tuple[dict[str, bytes], dict[bytes, tuple[bytes, 
 
     need(take(1) == b"\1")
     sections = {name: take(u32(take(4))) for name in names(take(1)[0])}
-    need(all(48 <= len(sealed) <= 64 * 1024 + 48 for sealed in sections.values()))
+    most = {name: (240 if name == "attachments" else 64) * 1024 + 48 for name in SECTIONS}
+    need(all(48 <= len(sealed) <= most[name] for name, sealed in sections.items()))
     rings: dict[bytes, tuple[bytes, dict[str, bytes]]] = {}
     count = take(1)[0]
     need(count <= 16)

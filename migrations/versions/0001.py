@@ -43,16 +43,15 @@ def upgrade() -> None:
     op.create_table(
         "attachments",
         sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("message_agency", sa.String(length=64), nullable=False),
-        sa.Column("message_id", sa.String(length=32), nullable=False),
-        sa.Column("content_hash", sa.String(length=64), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
         sa.Column("parts", sa.Integer(), nullable=False),
-        sa.Column("parts_done", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
+        sa.Column("agency", sa.String(length=64), nullable=False),
+        sa.Column("message_id", sa.String(length=32), nullable=False),
+        sa.Column("referral_id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("agency", "id", "part", name=op.f("pk_attachments")),
     )
     with op.batch_alter_table("attachments", schema=None) as batch_op:
-        batch_op.create_index("ix_attachments_message", ["message_agency", "message_id"], unique=False)
+        batch_op.create_index("ix_attachments_referral", ["referral_id"], unique=False)
 
     op.create_table(
         "audit",
@@ -308,6 +307,7 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
         sa.Column("do_not_contact", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("merged_into", sa.String(length=32), nullable=True),
         sa.CheckConstraint("risk IN ('high', 'medium', 'low', 'none')", name=op.f("ck_cases_risk")),
         sa.ForeignKeyConstraint(["desk_id"], ["desks.id"], name=op.f("fk_cases_desk_id")),
         sa.ForeignKeyConstraint(["programme_id"], ["programmes.id"], name=op.f("fk_cases_programme_id")),
@@ -338,6 +338,18 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("desk_keys", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_desk_keys_desk_id"), ["desk_id"], unique=False)
+
+    op.create_table(
+        "exclusions",
+        sa.Column("subject_id", sa.String(length=32), nullable=False),
+        sa.Column("staff_id", sa.String(length=32), nullable=False),
+        sa.Column("by_staff", sa.String(length=32), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_exclusions_staff_id")),
+        sa.PrimaryKeyConstraint("subject_id", "staff_id", name=op.f("pk_exclusions")),
+    )
+    with op.batch_alter_table("exclusions", schema=None) as batch_op:
+        batch_op.create_index("ix_exclusions_staff", ["staff_id"], unique=False)
 
     op.create_table(
         "followups",
@@ -742,6 +754,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_followups_case_id"))
 
     op.drop_table("followups")
+    with op.batch_alter_table("exclusions", schema=None) as batch_op:
+        batch_op.drop_index("ix_exclusions_staff")
+
+    op.drop_table("exclusions")
     with op.batch_alter_table("desk_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_desk_keys_desk_id"))
 
@@ -804,7 +820,7 @@ def downgrade() -> None:
 
     op.drop_table("audit")
     with op.batch_alter_table("attachments", schema=None) as batch_op:
-        batch_op.drop_index("ix_attachments_message")
+        batch_op.drop_index("ix_attachments_referral")
 
     op.drop_table("attachments")
     op.drop_table("agencies")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import consents, erasure, followups, referrals
+from node.casework import attachments, consents, erasure, followups, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -26,7 +26,7 @@ from node.storage.tables import Side, releases, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
-from protocol.codes import AgencyType, ConsentState, MessageType, Purpose, Status
+from protocol.codes import AgencyType, ConsentState, MessageType, Purpose, Section, Status
 from protocol.directory import Standing
 from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
@@ -296,6 +296,9 @@ def _void(db: Connection, here: Here, now: datetime, content: messages.ReferralV
 
 def _note(db: Connection, here: Here, now: datetime, content: messages.ReferralNote, pending: Pending) -> None:
     row = _find(db, content, None)
+    claim = content.consent
+    if content.attachments and (claim is None or Section.ATTACHMENTS not in claim.sections):
+        raise RemoteError("section-not-covered", "A file travels on the consent of its referral, if it covers files.")
     if content.question:
         tasks.open_task(db, now, "question", content.id, desk_id=row.desk_id, staff_id=row.staff_id)
     _tell(pending, row)
@@ -313,6 +316,20 @@ def _replace(db: Connection, here: Here, now: datetime, content: messages.Sectio
         due = now + timedelta(hours=24)
         tasks.open_task(db, now, "correction", content.id, desk_id=row.desk_id, staff_id=row.staff_id, due_at=due)
     _tell(pending, row)
+
+
+def _part(db: Connection, here: Here, now: datetime, content: messages.AttachmentPart, pending: Pending) -> None:
+    """One part of a file has come. It is shown when all are there."""
+    row = _find(db, content, Side.TARGET)
+    claim = content.consent
+    if claim is None or claim.release != row.release_id or Section.ATTACHMENTS not in claim.sections:
+        raise RemoteError("section-not-covered", "A file travels on the consent of its referral, if it covers files.")
+    if claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    if content.index >= content.parts or set(content.sections) - {Section.ATTACHMENTS}:
+        raise RemoteError("malformed-record", "The part of a file is not well formed.")
+    pending.flush(db)
+    attachments.keep_part(db, content, content.sender)
 
 
 def _withdraw(db: Connection, here: Here, now: datetime, content: messages.ConsentWithdraw, pending: Pending) -> None:
@@ -427,6 +444,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ReferralVoid: _void,
     messages.ReferralNote: _note,
     messages.SectionReplace: _replace,
+    messages.AttachmentPart: _part,
     messages.ConsentWithdraw: _withdraw,
     messages.ConsentLocked: _locked,
     messages.ConsentErased: _erased,

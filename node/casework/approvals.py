@@ -70,6 +70,8 @@ def read(db: Connection, here: Here, actor: Actor, now: datetime, approval_id: s
     """The draft as it was when approval was asked, and the request. For a supervisor of that desk who did not ask."""
     row = _open(db, actor, now, approval_id)
     form = drafts.read_of(db, here, actor, row.requested_by, row.subject_id)
+    if actor.is_kept_out(form.get("case"), form.get("part_of")):
+        raise LocalError("unknown-approval", "There is no such request at your desks.")
     if _hash(form) != row.content_hash:
         raise LocalError("approval-changed", "What was to be approved has been changed since. It has to be asked anew.")
     return form, row

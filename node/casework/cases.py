@@ -69,7 +69,7 @@ def new_case(
 def load(db: Connection, actor: Actor, case_id: str) -> Any:
     """The case's row, if the actor may see it: she is of its desk. Raises LocalError."""
     row = db.execute(select(cases).where(cases.c.id == case_id)).first()
-    if row is None or row.desk_id not in actor.desks:
+    if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.id):
         # The same answer for what does not exist and for what is not hers: nobody learns which cases there are.
         raise LocalError("unknown-case", "There is no such case at your desks.")
     return row
@@ -79,7 +79,7 @@ def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     """The open cases of the actor's desks, the newest first."""
     query = (
         select(cases)
-        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks))
+        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks), cases.c.id.not_in(actor.excluded))
         .order_by(cases.c.opened_at.desc())
         .limit(LIST_MAX)
     )
@@ -89,7 +89,8 @@ def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
 def find(db: Connection, here: Here, actor: Actor, wanted: str) -> list[dict[str, Any]]:
     """Cases of the actor's desks whose code or name holds `wanted` (case-folded). Opened one by one, kept nowhere."""
     found = []
-    query = select(cases).where(cases.c.desk_id.in_(actor.desks)).order_by(cases.c.opened_at.desc()).limit(FIND_MAX)
+    mine = cases.c.desk_id.in_(actor.desks) & cases.c.id.not_in(actor.excluded)
+    query = select(cases).where(mine).order_by(cases.c.opened_at.desc()).limit(FIND_MAX)
     for row in db.execute(query).all():
         opened = records.latest(db, here, actor, "case", row.id) or {}
         identity = msgspec.json.decode(opened.get(Section.IDENTITY, b"{}"))

@@ -126,7 +126,13 @@ def list_duties(db: Connection, actor: Actor) -> list[dict[str, Any]]:
         select(withdrawals, threads.c.peer, threads.c.desk_id)
         .join(threads, threads.c.id == withdrawals.c.thread_id)
         .join(releases, releases.c.id == withdrawals.c.release_id)
-        .where(withdrawals.c.answered_at.is_(None), releases.c.ours.is_(False), threads.c.desk_id.in_(actor.desks))
+        .where(
+            withdrawals.c.answered_at.is_(None),
+            releases.c.ours.is_(False),
+            threads.c.desk_id.in_(actor.desks),
+            threads.c.id.not_in(actor.excluded),
+            threads.c.case_id.is_(None) | threads.c.case_id.not_in(actor.excluded),
+        )
         .order_by(withdrawals.c.at)
         .limit(200)
     )
@@ -146,7 +152,9 @@ def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:
     row = db.execute(select(withdrawals).where(withdrawals.c.id == withdrawal_id)).first()
     desk_id = None
     if row is not None:
-        desk_id = db.execute(select(threads.c.desk_id).where(threads.c.id == row.thread_id)).scalar()
+        thread = db.execute(select(threads.c.desk_id, threads.c.case_id).where(threads.c.id == row.thread_id)).first()
+        if thread is not None and not actor.is_kept_out(row.thread_id, thread.case_id):
+            desk_id = thread.desk_id
         is_ours = db.execute(select(releases.c.ours).where(releases.c.id == row.release_id)).scalar()
         if is_ours:
             raise LocalError("not-holder", "This is for the agency that holds the data to answer.")

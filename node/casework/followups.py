@@ -22,7 +22,7 @@ from node.office.actor import Actor
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
 from node.storage.tables import cases as case_rows
-from node.storage.tables import escalations, followups, messages, staff, threads
+from node.storage.tables import escalations, exclusions, followups, messages, staff, threads
 from protocol import crypto, followup
 from protocol.codes import FollowupOutcome, MessageType, Priority, Risk, Role, Section
 from protocol.encoding import encode, moment, seconds
@@ -46,6 +46,8 @@ def plan_after_accept(
     if case_id is None:
         case_id = cases.new_case(db, now, desk_id=referral.desk_id, staff_id=staff_id or actor.staff_id, risk=Risk.NONE)
         db.execute(update(threads).where(threads.c.id == referral.thread_id).values(case_id=case_id))
+        # Whoever was kept out of the thread is kept out of the case that it becomes.
+        db.execute(update(exclusions).where(exclusions.c.subject_id == referral.thread_id).values(subject_id=case_id))
     if risk is None:
         risk = Risk(db.execute(select(case_rows.c.risk).where(case_rows.c.id == case_id)).scalar() or Risk.NONE)
     else:
@@ -121,7 +123,7 @@ def report(
     """A follow-up was done: what came of it is sealed, the other end is told that it was, the next is planned."""
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = db.execute(select(followups).where(followups.c.id == followup_id)).first()
-    if row is None or row.desk_id not in actor.desks:
+    if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.thread_id, row.case_id):
         raise LocalError("unknown-followup", "There is no such follow-up at your desks.")
     if not row.ours:
         raise LocalError("not-ours", "The other agency does this follow-up. Telephone it if it is overdue.")
@@ -198,6 +200,8 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
     calendar = office_calendar(here)
     found = []
     for row in db.execute(query).mappings():
+        if actor.is_kept_out(row["thread_id"], row["case_id"]):
+            continue
         steps = followup.ladder(row["due_at"], Risk(row["risk"]), calendar)
         ahead = [{"rung": step.name, "at": step.at, "tells": step.audience} for step in steps if step.at > now]
         passed = db.execute(

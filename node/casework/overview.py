@@ -40,7 +40,7 @@ def list_open(
         .join(threads, threads.c.id == referrals.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
         .join(desks, desks.c.id == referrals.c.desk_id)
-        .where(referrals.c.ended_at.is_(None))
+        .where(referrals.c.ended_at.is_(None), show.seen_by(actor))
         .order_by(referrals.c.requested_at)
         .limit(LIST_MAX)
     )
@@ -93,6 +93,7 @@ def move(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
             raise LocalError(
                 "not-of-desk", "She is not a member of the desk of each of them. Add her to the desk first."
             )
+        referral_rows.require_not_kept_out(db, row, to)
         db.execute(
             update(referrals).where(referrals.c.id == referral_id).values(staff_id=to, version=referrals.c.version + 1)
         )

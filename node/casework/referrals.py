@@ -6,7 +6,7 @@ Every act says who may do it next to where it is done; what the table has not is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import add_row, defers, waiting
-from node.storage.tables import Side, desk_keys, messages, referrals, releases, threads
+from node.storage.tables import Side, desk_keys, exclusions, messages, referrals, releases, threads
 from node.storage.tables import cases as case_rows
 from protocol import crypto, referral
 from protocol.codes import (
@@ -154,7 +154,7 @@ def _facts(db: Connection, actor: Actor, case_id: str, release_id: str) -> Any:
             group.flush(db)
         group.cache[case_id] = True
     facts = db.execute(_FACTS, {"release": release_id, "case": case_id}).first()
-    if facts is None or facts.desk_id not in actor.desks:
+    if facts is None or facts.desk_id not in actor.desks or actor.is_kept_out(case_id):
         cases.load(db, actor, case_id)
         raise LocalError("unknown-release", "There is no such consent in this case. Record one first.")
     return facts
@@ -197,6 +197,8 @@ def act(
         raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
     if action is Action.ACCEPT:
         _require_release(db, row, now)
+        if staff_id is not None:
+            require_not_kept_out(db, row, staff_id)
     if action is Action.VOID:
         # Before it is told why: the reason stays readable.
         erasure.erase_referral(db, now, referral_id)
@@ -219,6 +221,13 @@ def act(
     tasks.close_task(db, now, "cancel-asked", referral_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, f"referral.{action}", referral_id, peer=row.peer)
     return state
+
+
+def require_not_kept_out(db: Connection, row: Any, staff_id: str) -> None:
+    """Raise LocalError `kept-out` for somebody who may not be responsible for it."""
+    of_it = exclusions.c.subject_id.in_([row.thread_id, row.case_id]) & (exclusions.c.staff_id == staff_id)
+    if db.execute(select(exclusions.c.staff_id).where(of_it)).first() is not None:
+        raise LocalError("kept-out", "She is kept out of this case. Choose a colleague who is not.")
 
 
 def _times(action: Action, state: State, now: datetime) -> dict[str, datetime | None]:
@@ -285,7 +294,7 @@ def _tell(
         row.thread_id,
         kind,
         sections=sections,
-        readers=_readers(db, here, now, row, sections) if sections else None,
+        readers=readers(db, here, now, row, sections) if sections else None,
         priority=Priority(row.priority),
         under=row.release_id if sections else None,
         **fields,
@@ -298,9 +307,10 @@ def _is_locked(db: Connection, row: Any) -> bool:
     return release is not None and ConsentState(release.state) not in (ConsentState.GIVEN, ConsentState.RENEWED)
 
 
-def _readers(
-    db: Connection, here: Here, now: datetime, row: Any, sections: Mapping[Section, bytes]
+def readers(
+    db: Connection, here: Here, now: datetime, row: Any, sections: Iterable[Section]
 ) -> dict[KemPublicKey, list[Section]]:
+    """Both desks of a referral with their present keys, for these sections."""
     theirs = peer_desk_of(here, now, row)
     return {theirs.key: list(sections), records.desk_public(db, row.desk_id): list(sections)}
 
@@ -371,7 +381,7 @@ def note(
         row.thread_id,
         ReferralNote,
         sections=sections,
-        readers=_readers(db, here, now, row, sections),
+        readers=readers(db, here, now, row, sections),
         priority=Priority(row.priority),
         under=row.release_id,
         referral=referral_id,
@@ -427,7 +437,7 @@ def replace_sections(
         row.thread_id,
         SectionReplace,
         sections=sections,
-        readers=_readers(db, here, now, row, sections),
+        readers=readers(db, here, now, row, sections),
         claim=consents.claim_of(agreed, sections),
         priority=Priority.URGENT if urgent else Priority(row.priority),
         referral=referral_id,
@@ -449,7 +459,8 @@ _LOAD = (
 def load(db: Connection, actor: Actor, referral_id: str) -> Any:
     """The referral's row with its thread's peer, if the actor is of its desk (or the node). Raises LocalError."""
     row = db.execute(_LOAD, {"referral": referral_id}).first()
-    if row is None or (not actor.is_node and row.desk_id not in actor.desks):
+    is_hers = row is not None and row.desk_id in actor.desks and not actor.is_kept_out(row.thread_id, row.case_id)
+    if row is None or not (is_hers or actor.is_node):
         raise LocalError("unknown-referral", "There is no such referral at your desks.")
     return row
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from node.casework import referrals
 from node.office import audit
@@ -39,13 +39,20 @@ def list_referrals(
         select(rows, threads.c.peer, agencies.c.name.label("peer_name"))
         .join(threads, threads.c.id == rows.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
-        .where(rows.c.desk_id.in_(actor.desks))
+        .where(rows.c.desk_id.in_(actor.desks), seen_by(actor))
         .limit(LIST_MAX)
     )
     if not include_ended:
         query = query.where(rows.c.ended_at.is_(None))
     found = [summary(r, now) for r in db.execute(query).all()]
     return sorted(found, key=lambda r: urgency(r, now))
+
+
+def seen_by(actor: Actor) -> ColumnElement[bool]:
+    """The threads that the actor is not kept out of."""
+    return threads.c.id.not_in(actor.excluded) & (
+        threads.c.case_id.is_(None) | threads.c.case_id.not_in(actor.excluded)
+    )
 
 
 def urgency(shown: dict[str, Any], now: datetime) -> tuple[int, datetime]:
@@ -101,7 +108,11 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     found = db.execute(
         select(messages, bodies.c.body_sealed)
         .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
-        .where(messages.c.thread_id == row.thread_id, messages.c.state.not_in((Arrival.WAITING, Arrival.QUARANTINED)))
+        .where(
+            messages.c.thread_id == row.thread_id,
+            messages.c.state.not_in((Arrival.WAITING, Arrival.QUARANTINED)),
+            messages.c.type != MessageType.ATTACHMENT_PART,
+        )
         .order_by(messages.c.at, messages.c.agency, messages.c.seq)
         .limit(HISTORY_MAX)
     ).all()
@@ -109,6 +120,7 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     shown["sections"] = {}
     shown["said"] = []
     shown["locked"] = False
+    shown["files"] = []
     for message in found:
         content = parse(message.content)
         if isinstance(content, Peek) or not isinstance(content, Threaded):
@@ -118,6 +130,8 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
         if isinstance(content, ReferralRequest) and content.id != referral_id:
             continue
         shown["history"].append(_act(here, message, content))
+        if content.attachments:
+            shown["history"][-1]["what"] = "attach"
         if message.locked_at is not None:
             shown["locked"] = True
         elif message.body_sealed:
@@ -215,6 +229,11 @@ def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any,
         readable = {str(section): msgspec.Raw(raw) for section, raw in opened.items()}
         if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
             shown["sections"].update(readable)
+        elif content.attachments:
+            described = msgspec.json.decode(opened.get(Section.ATTACHMENTS, b"{}"))
+            shown["files"].append(
+                {"message": message.id, "at": message.created_at, "refs": content.attachments, **described}
+            )
         elif readable:
             shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
         return

@@ -85,7 +85,17 @@ class NewThread:
 
 
 #: Messages that are nothing but their data: without it there is no point in sending them.
-_DATA: Final = frozenset({MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE, MessageType.REFERRAL_NOTE})
+_DATA: Final = frozenset(
+    {
+        MessageType.REFERRAL_REQUEST,
+        MessageType.SECTION_REPLACE,
+        MessageType.REFERRAL_NOTE,
+        MessageType.ATTACHMENT_PART,
+    }
+)
+#: Parts of files that are read to make one request: more would not fit in it.
+_FILES_AT_ONCE: Final = 16
+_FILES: Final = lane_number(Lane.FILES)
 _THREAD = select(threads).where(threads.c.id == bindparam("thread"))
 _MOVE = (
     update(threads)
@@ -273,6 +283,7 @@ _CLAIM = (
         outbox.c.peer == bindparam("peer"),
         or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= bindparam("now")),
         or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > bindparam("now")),
+        outbox.c.lane.between(bindparam("lane_from"), bindparam("lane_to")),
     )
     .order_by(outbox.c.lane, outbox.c.number)
     .limit(bindparam("most"))
@@ -306,7 +317,12 @@ def claim(
     if retry_at is not None and retry_at > now:
         return None
     query = _CLAIM if db.dialect.name == "sqlite" else _CLAIM.with_for_update(skip_locked=True, of=outbox)
-    rows = db.execute(query, {"us": here.agency, "peer": peer, "now": now, "most": limit}).all()
+    facts = {"us": here.agency, "peer": peer, "now": now}
+    rows = db.execute(query, {**facts, "most": limit, "lane_from": 0, "lane_to": _FILES - 1}).all()
+    if not rows:
+        # Files wait for everything else, and few of them are read: each part fills an envelope of the largest size.
+        files = {"most": min(limit, _FILES_AT_ONCE), "lane_from": _FILES, "lane_to": _FILES}
+        rows = db.execute(query, {**facts, **files}).all()
     if member.standing is not Standing.VERIFIED:
         # Before both have compared fingerprints, and after a block, only what names nobody goes.
         rows = [row for row in rows if row.body_sealed is None]

@@ -20,6 +20,8 @@ class Actor:
     roles: frozenset[Role] = frozenset()
     desks: frozenset[str] = frozenset()
     seed: bytes | None = field(default=None, repr=False)
+    #: Cases and threads of her desks that she is kept out of.
+    excluded: frozenset[str] = frozenset()
 
     @classmethod
     def node(cls) -> Actor:
@@ -36,6 +38,10 @@ class Actor:
             raise LocalError(
                 "forbidden", say("This needs one of the roles: {roles}. Ask your administrator.", roles=roles)
             )
+
+    def is_kept_out(self, *subjects: str | None) -> bool:
+        """Whether she is kept out of one of these cases or threads."""
+        return not self.excluded.isdisjoint(subjects)
 
     def require_desk(self, desk_id: str) -> None:
         """Raise LocalError `forbidden` unless the actor belongs to the desk."""

@@ -19,7 +19,7 @@ from node.office import audit, roster, tasks
 from node.office.actor import Actor
 from node.office.staff import code_hash, is_handle, roles_of, seed_aad, totp_aad
 from node.storage.here import NODE, Here
-from node.storage.tables import sessions, staff
+from node.storage.tables import exclusions, sessions, staff
 from protocol import crypto
 from protocol.codes import Role
 from protocol.encoding import seconds
@@ -146,7 +146,7 @@ def _start(db: Connection, now: datetime, staff_id: str, roles: str, seed: bytes
         },
     )
     audit.record(db, now, staff_id, "session.start", staff_id)
-    return SignedIn(session_id, secret, Actor(staff_id, roles_of(roles), roster.desks_of(db, staff_id), seed))
+    return SignedIn(session_id, secret, _actor(db, staff_id, roles, seed))
 
 
 def _session_key(secret: bytes, server_secret: bytes) -> bytes:
@@ -180,8 +180,13 @@ def session_actor(db: Connection, now: datetime, session_id: str, secret: bytes)
         seed = crypto.open_under(_session_key(secret, row.server_secret), row.seed_sealed, stored.encode())
     except LocalError:
         raise LocalError("signed-out", "You are not signed in. Sign in and try again.") from None
-    actor = Actor(row.staff_id, roles_of(row.roles), roster.desks_of(db, row.staff_id), seed)
+    actor = _actor(db, row.staff_id, row.roles, seed)
     return actor, now - row.seen_at >= _TOUCH
+
+
+def _actor(db: Connection, staff_id: str, roles: str, seed: bytes) -> Actor:
+    kept_out = frozenset(db.execute(select(exclusions.c.subject_id).where(exclusions.c.staff_id == staff_id)).scalars())
+    return Actor(staff_id, roles_of(roles), roster.desks_of(db, staff_id), seed, kept_out)
 
 
 def touch(db: Connection, now: datetime, session_id: str) -> None:

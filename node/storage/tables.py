@@ -94,6 +94,7 @@ class Lane(StrEnum):
     ALERT = "alert"
     NORMAL = "normal"
     BULK = "bulk"
+    FILES = "files"
 
 
 def lane_number(lane: Lane) -> int:
@@ -300,8 +301,22 @@ cases = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("do_not_contact", Boolean, nullable=False, server_default=text("false")),
+    # Closed because it turned out to be this other case's person.
+    Column("merged_into", String(32)),
     _one_of("risk", Risk),
     _partial("ix_cases_open", "desk_id", "opened_at", where="closed_at IS NULL"),
+)
+
+# Who is kept out of a case, or of a thread that has no case here, though she belongs to its desk.
+exclusions = Table(
+    "exclusions",
+    metadata,
+    Column("subject_id", String(32), nullable=False),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False),
+    Column("by_staff", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("subject_id", "staff_id"),
+    Index("ix_exclusions_staff", "staff_id"),
 )
 
 threads = Table(
@@ -629,15 +644,16 @@ erasures = Table(
     PrimaryKeyConstraint("agency", "message_id"),
 )
 
+# Which message carries which part of a file, ours and theirs. Names and sizes are sealed in the messages.
 attachments = Table(
     "attachments",
     metadata,
-    Column("id", String(32), primary_key=True),
-    Column("message_agency", String(64), nullable=False),
-    Column("message_id", String(32), nullable=False),
-    _hash("content_hash"),
-    Column("size", BigInteger, nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("part", Integer, nullable=False),
     Column("parts", Integer, nullable=False),
-    Column("parts_done", Integer, nullable=False, server_default=text("0")),
-    Index("ix_attachments_message", "message_agency", "message_id"),
+    Column("agency", String(64), nullable=False),
+    Column("message_id", String(32), nullable=False),
+    Column("referral_id", String(32), nullable=False),
+    PrimaryKeyConstraint("agency", "id", "part"),
+    Index("ix_attachments_referral", "referral_id"),
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from node.casework import cases, consents, erasure, followups, forms, overview, referrals, show
+from node.casework import cases, consents, erasure, exclusions, followups, forms, merging, overview, referrals, show
 from node.casework.forms import FormError
 from node.casework.show import readable_sections
 from node.web.api import Call, Route
@@ -43,6 +43,15 @@ class NewCase(Body, frozen=True, kw_only=True):
     risk: Risk = Risk.NONE
     sections: _Form = {}
     programme: Id | None = None
+
+
+class Merging(Body, frozen=True, kw_only=True):
+    other: Id
+
+
+class KeptOut(Body, frozen=True, kw_only=True):
+    staff_id: Id
+    lift: bool = False
 
 
 class NewConsent(Body, frozen=True, kw_only=True):
@@ -303,6 +312,25 @@ async def record_sections(call: Call) -> Any:
     return {"recorded": True}
 
 
+async def merge_cases(call: Call) -> Any:
+    await call.do(merging.merge, case_id=call.params["case"], other_id=call.body.other)
+    return {"merged": True}
+
+
+def _subject(call: Call) -> dict[str, str]:
+    return {f"{name}_id": call.params[name] for name in ("case", "referral") if name in call.params}
+
+
+async def list_excluded(call: Call) -> Any:
+    return {"people": await call.read(exclusions.list_excluded, call.actor, **_subject(call))}
+
+
+async def keep_out(call: Call) -> Any:
+    decide = exclusions.lift if call.body.lift else exclusions.exclude
+    await call.do(decide, staff_id=call.body.staff_id, **_subject(call))
+    return {"saved": True}
+
+
 async def list_followups(call: Call) -> Any:
     found = await call.read(followups.list_followups, call.services.here, call.actor, call.now)
     return {"followups": found}
@@ -335,6 +363,9 @@ ROUTES: Final = [
     Route("GET", "/cases/{case}", read_case, "Read a case"),
     Route("POST", "/cases/{case}/sections", record_sections, "Record what is known of the person", Corrected),
     Route("POST", "/cases/{case}/close", close_case, "Close a case"),
+    Route("POST", "/cases/{case}/merge", merge_cases, "Two cases are one person", Merging),
+    Route("GET", "/cases/{case}/excluded", list_excluded, "Who is kept out of a case"),
+    Route("POST", "/cases/{case}/excluded", keep_out, "Keep a colleague out of a case, or let her in again", KeptOut),
     Route("GET", "/cases/{case}/consents", list_consents, "Who may have what, and who has erased what"),
     Route("POST", "/consents", record_consent, "Record what the person agreed to", NewConsent),
     Route("POST", "/consents/{consent}/renew", renew_consent, "She was asked again and agrees", Renewal),
@@ -345,6 +376,8 @@ ROUTES: Final = [
     Route("GET", "/referrals/{referral}", show_referral, "Read a referral"),
     Route("POST", "/referrals/{referral}/acts", act, "Act on a referral", Act),
     Route("POST", "/referrals/{referral}/notes", add_note, "Write a note or a question", NewNote),
+    Route("GET", "/referrals/{referral}/excluded", list_excluded, "Who is kept out of a referral"),
+    Route("POST", "/referrals/{referral}/excluded", keep_out, "Keep a colleague out, or let her in again", KeptOut),
     Route("POST", "/referrals/{referral}/sections", correct, "Correct what was sent", Corrected),
     Route("GET", "/overview", show_overview, "Everything open in the agency, without contents"),
     Route("POST", "/overview/move", move, "Hand referrals to a colleague", Moved),

@@ -30,6 +30,7 @@ CONSENT = {
     "may.service": "yes",
     "may.identity": "yes",
     "may.contact": "no",
+    "may.attachments": "yes",
 }
 
 
@@ -48,7 +49,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         safety={"risk": "high", "immediate_dangers": "Somebody waits outside."},
         consent={
             "purposes": ["referral"],
-            "sections": ["service", "identity", "contact", "safety"],
+            "sections": ["service", "identity", "contact", "safety", "attachments"],
             "collected": "oral",
             "explained_in": "pcm",
             "notice_language": "en",
@@ -82,6 +83,9 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "cases": ("ada", "/cases"),
         "case": ("ada", f"/cases/{sent['case']}"),
         "edit": ("ada", f"/cases/{sent['case']}/edit"),
+        "kept out": ("ada", f"/referrals/{sent['referral']}/people"),
+        "merge": ("ada", f"/cases/{sent['case']}/merge"),
+        "copy": ("ada", consent + "/copy"),
         "withdraw": ("ada", consent + "/withdraw"),
         "renew": ("ada", consent + "/renew"),
         "followups": ("ada", "/followups"),

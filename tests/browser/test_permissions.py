@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from node.cli.client import ApiError
 from node.web.pages import ALL
-from tests.browser.conftest import PEOPLE, Network
+from tests.browser.conftest import PEOPLE, Meet, Network
 from tests.browser.requests import ask, token
 from tests.federation.nodes import form
 
@@ -170,6 +171,7 @@ def test_only_who_refers_may_send_what_she_prepared(network: Network) -> None:
                 "days": "30",
                 "may.service": "yes",
                 "may.identity": "yes",
+                "may.attachments": "no",
                 "may.contact": "yes",
             },
         ),
@@ -207,3 +209,35 @@ def test_titles_addresses_and_logs_name_nobody(network: Network, sent: dict[str,
     log = network.lantern.node.log
     log.flush()
     assert CANARY.encode() not in Path(log.name).read_bytes().replace(b"Invented", b"")
+
+
+def test_who_is_kept_out_of_a_case_is_refused_at_every_address(network: Network, meet: Meet) -> None:
+    """A member of the desk, by each page of the case and of the referral, by the lists, by search and by the API."""
+    found = network.lantern.client("carla").post("/api/v1/refer", {"form": form(network.harbour.node)})
+    network.lantern.add("nora", ["caseworker", "intake", "supervisor"], joins=True)
+    ids = {name: found[name] for name in ("case", "referral", "consent")}
+    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nora").status == 200
+    sara = meet(network.lantern, "sara")
+    sara.open(f"/cases/{found['case']}")
+    sara.click("Keep a colleague out of this", role="link")
+    sara.page.get_by_label("Colleague", exact=True).select_option(label="nora")
+    sara.click("Keep out")
+    assert sara.sees("nora") and sara.sees("Let nora see it again")
+    for page in CLOSED:
+        if not set(re.findall(r"\{(\w+)\}", page.path)) & set(ids):
+            continue
+        path = filled(page.path, ids)
+        if page.show is not None:
+            assert ask(network.lantern, "GET", path, "nora").status == 404, path
+        if page.submit is not None:
+            answer = ask(network.lantern, "POST", path, "nora", form={"staff": network.lantern.ids["nora"]})
+            assert answer.status in (404, 422), path
+    for listed in ("/cases", "/referrals?show=ours", "/overview", "/followups"):
+        assert found["case"] not in (text := ask(network.lantern, "GET", listed, "nora").text), listed
+        assert found["referral"] not in text, listed
+    api = network.lantern.client("nora")
+    for path in (f"/api/v1/cases/{found['case']}", f"/api/v1/referrals/{found['referral']}"):
+        with pytest.raises(ApiError):
+            api.get(path)
+    sara.click("Let nora see it again")
+    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nora").status == 200

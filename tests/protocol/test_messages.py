@@ -120,7 +120,6 @@ def test_every_type_of_version_1_is_named_and_those_of_later_stages_are_answered
         "capacity.ask",
         "capacity.answer",
         "bundle",
-        "attachment.part",
     }
     assert {str(kind) for kind in MessageType} - {str(kind) for kind in messages.SUPPORTED} == later
     known = json.loads(messages.pack(_hello()))

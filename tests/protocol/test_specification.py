@@ -23,6 +23,8 @@ LIMITS = {
     "BATCH_MAX_MESSAGES": "messages under one pair of signatures",
     "CONTENT_MAX_BYTES": "a header, bytes",
     "SECTION_MAX_BYTES": "a section before sealing, bytes",
+    "ATTACHMENT_PART_BYTES": "a part of a file, bytes",
+    "ATTACHMENT_MAX_BYTES": "a file, bytes",
     "BUNDLE_MAX_BYTES": "a key bundle, bytes",
     "THREAD_MAX_MESSAGES": "messages of one agency in a thread",
     "MESSAGE_LIFE_DAYS": "life of a message, days",

@@ -80,7 +80,7 @@ async def close(visit: Visit) -> web.StreamResponse:
 # -- consent life ----------------------------------------------------------------------------------------------------
 
 
-async def _consent(visit: Visit) -> dict[str, Any]:
+async def consent_of(visit: Visit) -> dict[str, Any]:
     """One release of a case that the person may see."""
     case_id = visit.params["case"]
     for release in await visit.read(consents.show_consents, visit.actor, case_id):
@@ -90,19 +90,18 @@ async def _consent(visit: Visit) -> dict[str, Any]:
 
 
 async def show_renew(visit: Visit) -> web.StreamResponse:
-    return visit.page(
-        "renew.html", visit.say("Ask again"), release=await _consent(visit), agency_to=await _agency_of(visit)
-    )
+    release = await consent_of(visit)
+    return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=agency_of(visit, release))
 
 
-async def _agency_of(visit: Visit) -> str:
-    release = await _consent(visit)
+def agency_of(visit: Visit, release: Mapping[str, Any]) -> str:
+    """The name of the agency that a release is for."""
     member = visit.services.here.directory.members.get(release["agency"])
     return "" if member is None else member.peer.name
 
 
 async def renew(visit: Visit) -> web.StreamResponse:
-    await _consent(visit)
+    await consent_of(visit)
     if visit.get("asked") != "yes":
         visit.problem("asked", "Ask the person first, and tick the box when the answer is yes.")
     if visit.get("days") not in ("30", "90", "180", "365"):
@@ -114,14 +113,13 @@ async def renew(visit: Visit) -> web.StreamResponse:
 
 
 async def show_withdraw(visit: Visit) -> web.StreamResponse:
-    return visit.page(
-        "withdraw.html", visit.say("Stop sharing"), release=await _consent(visit), agency_to=await _agency_of(visit)
-    )
+    release = await consent_of(visit)
+    return visit.page("withdraw.html", visit.say("Stop sharing"), release=release, agency_to=agency_of(visit, release))
 
 
 async def withdraw(visit: Visit) -> web.StreamResponse:
     """Use stops at once. Who telephoned is checked afterwards."""
-    await _consent(visit)
+    await consent_of(visit)
     for name in ("by_person", "erase", "do_not_contact", "confirmed"):
         if visit.get(name) not in ("yes", "no"):
             visit.problem(name, "Choose yes or no.")
@@ -139,8 +137,8 @@ async def withdraw(visit: Visit) -> web.StreamResponse:
 
 async def show_copy(visit: Visit) -> web.StreamResponse:
     """Her copy: what she agreed to and how she stops it, in her language, to be printed or read aloud."""
-    release = await _consent(visit)
-    agency_to = await _agency_of(visit)
+    release = await consent_of(visit)
+    agency_to = agency_of(visit, release)
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
 

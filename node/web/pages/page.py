@@ -169,6 +169,8 @@ class Page:
     submit: Handler | None = None
     again: Handler | None = None
     is_open: bool = False
+    #: Its form holds a file: the handler reads it as it streams, and checks the token before the file.
+    reads_itself: bool = False
 
 
 def go(address: str) -> web.Response:
@@ -196,11 +198,12 @@ class Pages:
             try:
                 if request.method == "POST":
                     _refuse_cross_site(request)
-                    visit.form = await _read_form(request)
+                    if not page.reads_itself:
+                        visit.form = await _read_form(request)
                 if not page.is_open:
                     await self._sign_in(visit)
-                    if request.method == "POST":
-                        _check_token(visit)
+                    if request.method == "POST" and not page.reads_itself:
+                        check_token(visit)
                 return await handler(visit)
             except Exception as error:  # noqa: BLE001  the one place where every failure becomes a page
                 return await self._refused(page, visit, error)
@@ -232,8 +235,14 @@ class Pages:
             visit.language = language(about.language)
 
     async def _refused(self, page: Page, visit: Visit, error: Exception) -> web.StreamResponse:
+        if visit.request.headers.get("Accept") == "application/json":
+            # The page's own script asks so, for an upload with progress: it shows the sentence where it is.
+            status, text = _explained(error)
+            if status == 500:
+                log.error("page_failed", exc_info=error)
+            return web.json_response({"text": visit.say(text)}, status=status)
         if isinstance(error, LocalError) and error.code == "signed-out":
-            return self._signed_out(visit, error)
+            return self._signed_out(visit, error, keeps=not page.reads_itself)
         again = page.again or page.show
         is_form = (visit.request.method == "POST" and again is not None and not visit.actor.is_node) or page.is_open
         status, text = _explained(error)
@@ -255,7 +264,7 @@ class Pages:
         visit.status = status
         return visit.page("refused.html", visit.say("This did not work"), text=visit.say(text))
 
-    def _signed_out(self, visit: Visit, error: LocalError) -> web.StreamResponse:
+    def _signed_out(self, visit: Visit, error: LocalError, *, keeps: bool) -> web.StreamResponse:
         """To the sign-in page, which keeps what was typed until the same person is back."""
         if visit.request.method != "POST":
             why = "idle" if visit.request.cookies.get(COOKIE) or visit.request.cookies.get(SECURE_COOKIE) else ""
@@ -266,10 +275,11 @@ class Pages:
             if following:
                 address += ("&" if why else "?") + "next=" + quote(following, safe="/")
             return go(address)
-        kept = keep_form(self.services, visit)
+        # A file is not kept: it is still where she took it from.
+        kept = keep_form(self.services, visit) if keeps else ""
         visit.status = 401
         visit.form = {}
-        return visit.page("signin.html", visit.say("Sign in"), why="form", kept=kept, following="")
+        return visit.page("signin.html", visit.say("Sign in"), why="form" if keeps else "idle", kept=kept, following="")
 
 
 def _session(db: Connection, now: datetime, session_id: str, secret: bytes) -> tuple[Actor, bool, staff.About]:
@@ -282,7 +292,8 @@ def form_token(secret: bytes) -> str:
     return crypto.derive(secret, b"staffetta/1/form-token").hex()
 
 
-def _check_token(visit: Visit) -> None:
+def check_token(visit: Visit) -> None:
+    """Raise LocalError `cross-site` unless the form is one of this session's pages."""
     if not hmac.compare_digest(visit.get("token"), visit.token):
         raise LocalError("cross-site", "This form is from an earlier session. Look at it once more, then send it.")
 

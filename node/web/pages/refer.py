@@ -239,11 +239,12 @@ def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
 async def show_consent(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     return visit.page(
-        "refer_consent.html", visit.say("What may we share?"), **_consent_page(visit, draft), languages_all=NAMES
+        "refer_consent.html", visit.say("What may we share?"), **consent_page(visit, draft), languages_all=NAMES
     )
 
 
-def _consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    """What the consent page shows: every part of what would be sent, to whom, and what was answered so far."""
     sections = sections_of(visit, draft).form
     visit.problems = [problem for problem in visit.problems if "." not in problem["field"] or visit.form]
     member = visit.services.here.directory.members.get(draft.get("agency", ""))
@@ -273,7 +274,7 @@ def is_minor(draft: dict[str, Any]) -> bool:
 async def show_turned(visit: Visit) -> web.StreamResponse:
     """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
     draft = await _load(visit)
-    values = _consent_page(visit, draft)
+    values = consent_page(visit, draft)
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
@@ -281,7 +282,7 @@ async def show_turned(visit: Visit) -> web.StreamResponse:
 async def agree(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     sections = sections_of(visit, draft).form
-    answers = {name: visit.get(f"may.{name}") for name in sections}
+    answers = {name: visit.get(f"may.{name}") for name in (*sections, Section.ATTACHMENTS)}
     for name, answer in answers.items():
         if answer not in ("yes", "no"):
             visit.problem(f"may.{name}", "Ask about this part, and choose yes or no.")
@@ -295,7 +296,7 @@ async def agree(visit: Visit) -> web.StreamResponse:
         visit.problem("explained_in", "Choose in which language it was explained.")
     if visit.get("days") not in {str(days) for days in DAYS}:
         visit.problem("days", "Choose until when.")
-    if answers and "yes" not in answers.values():
+    if sections and "yes" not in (answers[name] for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
     details = _details(visit, {**draft, "consent": consented})
@@ -344,7 +345,7 @@ def _details(visit: Visit, draft: dict[str, Any]) -> Details:
 async def show_preview(visit: Visit) -> web.StreamResponse:
     """Exactly what the recipient will see, and what stays here."""
     draft = await _load(visit)
-    values = _consent_page(visit, draft)
+    values = consent_page(visit, draft)
     agreed = {name for name in values["sections"] if draft.get("consent", {}).get(f"may.{name}") == ["yes"]}
     if not agreed:
         return go(f"/refer/{visit.params['draft']}/consent")
@@ -358,6 +359,7 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
         agreed=[name for name in values["sections"] if name in agreed],
         kept=[name for name in values["sections"] if name not in agreed],
         answer_by=None if calendar is None else referral.acknowledge_by(priority, visit.now, calendar),
+        files_later=draft["consent"].get("may.attachments") == ["yes"],
         is_open=None if calendar is None else calendar.is_open(visit.now),
         telephone="" if desk is None else desk.entry.telephone,
         **{name: value for name, value in values.items() if name != "fields"},
@@ -388,7 +390,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         agency=draft["agency"],
         peer_desk=draft["peer_desk"],
         sections=sections.sections,
-        agreed={Section(name) for name in sections.form if said.get(f"may.{name}") == ["yes"]},
+        agreed={Section(name) for name in (*sections.form, Section.ATTACHMENTS) if said.get(f"may.{name}") == ["yes"]},
         details=_details(visit, draft),
         valid_until=until,
         kind=Kind(draft["kind"]),

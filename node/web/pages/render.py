@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from babel.dates import format_date, format_datetime, format_time, format_timedelta, get_day_names
+from babel.units import format_unit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -134,6 +135,11 @@ class Dates:
     def weekday(self, day: int) -> str:
         """The name of a weekday, 0 for Monday."""
         return str(get_day_names("wide", "stand-alone", self.language.locale)[day])
+
+    def size(self, count: int) -> str:
+        """How large a file is: “1.4 MB”."""
+        unit, value = ("megabyte", count / 1_000_000) if count >= 1_000_000 else ("kilobyte", max(1, count / 1000))
+        return str(format_unit(round(value, 1), f"digital-{unit}", length="short", locale=self.language.locale))
 
     def is_past(self, at: datetime) -> bool:
         """Whether this moment has passed."""

@@ -10,16 +10,16 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import overview, referrals, show
+from node.casework import attachments, overview, referrals, show
 from node.casework.calendars import peer_calendar
 from node.office import staff, tasks
 from node.storage.tables import threads
-from node.web.pages import news
+from node.web.pages import news, pictures
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol import referral
 from protocol.codes import BusinessStatus, Risk, Status, StatusReason
-from protocol.encoding import seconds
+from protocol.encoding import ATTACHMENT_MAX_BYTES, seconds
 from protocol.errors import LocalError
 from protocol.referral import Action, Party
 
@@ -44,7 +44,8 @@ _REASONS_TO_DECLINE: Final = (
 _LABELS: Final = tuple(label for label in BusinessStatus if label is not BusinessStatus.ACKNOWLEDGED)
 
 
-async def show_referral(visit: Visit) -> web.StreamResponse:
+async def opened(visit: Visit) -> dict[str, Any]:
+    """The referral with its sections opened for the person, and what belongs beside it. The trail knows who read."""
     referral_id = visit.params["referral"]
     services = visit.services
 
@@ -58,6 +59,7 @@ async def show_referral(visit: Visit) -> web.StreamResponse:
             "case": row.case_id,
             "open_tasks": tasks.open_for(db, [entry["message"] for entry in shown["history"]]),
             "state": news.state(db, visit.actor, referral_id),
+            "arrived": attachments.arrived(db, referral_id),
             "peer_desk": db.execute(select(threads.c.peer_desk).where(threads.c.id == row.thread_id)).scalar(),
         }
 
@@ -69,6 +71,13 @@ async def show_referral(visit: Visit) -> web.StreamResponse:
     shown["sections"] = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
     for said in shown["said"]:
         said["sections"] = {name: msgspec.json.decode(raw) for name, raw in said["sections"].items()}
+    return found
+
+
+async def show_referral(visit: Visit) -> web.StreamResponse:
+    """One referral."""
+    found = await opened(visit)
+    shown = found["referral"]
     desk = _peer_desk(visit, shown["peer"], found["peer_desk"])
     return visit.page(
         "referral.html",
@@ -77,6 +86,8 @@ async def show_referral(visit: Visit) -> web.StreamResponse:
         decline=_REASONS_TO_DECLINE,
         holds=(StatusReason.NO_CAPACITY, StatusReason.COULD_NOT_CONTACT, StatusReason.SAFETY_RISK, StatusReason.OTHER),
         labels=_LABELS,
+        file_max=ATTACHMENT_MAX_BYTES,
+        endings=",".join(f".{ending}" for ending in pictures.ENDINGS),
         risks=list(Risk),
         desk=desk,
         said={entry["message"]: entry["sections"] for entry in shown["said"]},

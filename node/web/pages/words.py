@@ -54,6 +54,7 @@ ACTION: Final = {
     "send": N_("Send"),
     "note": N_("Note"),
     "replace": N_("Correction"),
+    "attach": N_("File"),
     "withdraw": N_("Stop sharing: told to the other agency"),
     "locked": N_("The data is locked"),
     "erased": N_("Erasure signed"),

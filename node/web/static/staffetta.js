@@ -85,5 +85,33 @@
   };
   listen();
 
+  // A file is sent with its progress, and refused before it is sent when it is too large.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.dataset.upload) return;
+    event.preventDefault();
+    const file = form.elements.file.files[0], said = form.querySelector("[role=alert]");
+    const bar = form.querySelector("progress"), button = form.querySelector("button");
+    said.textContent = "";
+    if (file && file.size > Number(form.dataset.upload)) {
+      said.textContent = form.dataset.large;
+      return;
+    }
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.setRequestHeader("Accept", "application/json");
+    bar.hidden = false;
+    button.disabled = true;
+    request.upload.addEventListener("progress", (news) => { bar.value = news.loaded / news.total; });
+    request.addEventListener("loadend", () => {
+      bar.hidden = true;
+      button.disabled = false;
+      if (request.status === 200) location.replace(request.responseURL);
+      else if (request.status === 401) location.replace("/signin?why=idle");
+      else said.textContent = request.status ? JSON.parse(request.responseText).text : form.dataset.lost;
+    });
+    request.send(new FormData(form));
+  }, true);
+
   document.querySelector(".problems")?.focus();
 })();

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On paper, as tagged PDF: the consent to be signed, the person's own copy, a referral for who has no node.
+
+A paper is made when somebody asks for it and is kept nowhere here. It holds only what its page holds, and it loads
+nothing: no address is followed while it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from node.office import audit
+from node.web.pages import case, refer, render, thread
+from node.web.pages.languages import language
+from node.web.pages.page import Page, Visit
+from protocol.errors import LocalError
+
+#: Laying out a page takes a core for up to a second: one at a time, and the pages of others go on meanwhile.
+_ONE_AT_A_TIME: Final = asyncio.Semaphore(1)
+_STYLE: Final = Path(__file__).resolve().parents[1] / "static" / "paper.css"
+
+
+async def consent_form(visit: Visit) -> web.StreamResponse:
+    """What she is asked, part by part, in her language, with places for her answers and how they were given."""
+    draft = await refer.load_draft(visit, visit.params["draft"])
+    values = refer.consent_page(visit, draft)
+    return await _paper(visit, "paper_consent.html", visit.params["draft"], **values)
+
+
+async def her_copy(visit: Visit) -> web.StreamResponse:
+    """What she agreed to and how she stops it: hers to keep."""
+    release = await case.consent_of(visit)
+    agency_to = case.agency_of(visit, release)
+    return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to)
+
+
+async def referral_form(visit: Visit) -> web.StreamResponse:
+    """A referral as it can be read now, with what may be done with it."""
+    found = await thread.opened(visit)
+    return await _paper(visit, "paper_referral.html", visit.params["referral"], referral=found["referral"])
+
+
+async def _paper(visit: Visit, name: str, subject: str, **values: Any) -> web.StreamResponse:
+    tongue = language(visit.query.get("in", visit.language.tag))
+    html = render.template(
+        tongue,
+        name,
+        dates=render.Dates(tongue, visit.services.here.zone, visit.now),
+        agency=visit.services.agency_name,
+        is_demo=visit.services.rest is not None,
+        **values,
+    )
+    async with _ONE_AT_A_TIME:
+        made = await asyncio.to_thread(make_pdf, html)
+    await visit.write(audit.record, visit.now, visit.actor.staff_id, "paper.make", subject)
+    response = web.Response(body=made, content_type="application/pdf")
+    # The name says nothing about anybody: it stays in the list of downloads.
+    response.headers["Content-Disposition"] = 'attachment; filename="paper.pdf"'
+    return response
+
+
+def make_pdf(html: str) -> bytes:
+    """The page as PDF/UA-1: tagged, with its language. Raises LocalError `no-paper` where nothing can make one."""
+    try:
+        from weasyprint import CSS, HTML
+        from weasyprint.urls import URLFetcher
+    except (ImportError, OSError):
+        raise LocalError(
+            "no-paper",
+            "This node cannot make PDF files. Print the page from the browser, or ask your administrator to install "
+            "the extra “pdf”.",
+        ) from None
+    fetcher = URLFetcher(allowed_protocols=[])
+    style = CSS(string=_style(), url_fetcher=fetcher)
+    pdf: bytes = HTML(string=html, url_fetcher=fetcher).write_pdf(stylesheets=[style], pdf_variant="pdf/ua-1")
+    return pdf
+
+
+@lru_cache(maxsize=1)
+def _style() -> str:
+    return _STYLE.read_text()
+
+
+PAGES: Final = [
+    Page("/refer/{draft}/consent/paper", consent_form),
+    Page("/cases/{case}/consents/{consent}/paper", her_copy),
+    Page("/referrals/{referral}/paper", referral_form),
+]

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files: whole or not at all, under a consent that covers files, locked and erased with everything else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from node.casework import attachments, consents, erasure, show
+from node.casework.attachments import File
+from node.exchange import outbox
+from node.storage.tables import Lane, bodies, messages, records
+from node.storage.tables import attachments as rows
+from node.storage.tables import outbox as queue
+from protocol import crypto
+from protocol.codes import Section
+from protocol.encoding import ATTACHMENT_PART_BYTES
+from protocol.errors import LocalError
+from protocol.messages import AttachmentPart
+from tests.world import SECTIONS, START, Agency, agree, carry, new_case, refer, settle_all
+
+CONTENT = crypto.random_bytes(2 * ATTACHMENT_PART_BYTES + 1_000)
+WITH_FILES = (*SECTIONS, Section.ATTACHMENTS)
+
+
+def referred(pair: tuple[Agency, Agency], sections: Any = WITH_FILES) -> tuple[str, str]:
+    """A delivered referral: (its id, its release)."""
+    one, other = pair
+    case = new_case(one)
+    release = agree(one, other, case, sections=sections)
+    referral = refer(one, other, case_id=case, release_id=release)
+    settle_all(pair, START)
+    return referral, release
+
+
+def upload(agency: Agency, referral: str, content: bytes = CONTENT, upload_id: str = "") -> tuple[str, int]:
+    upload_id = upload_id or crypto.new_id()
+    pieces = [content[at : at + ATTACHMENT_PART_BYTES] for at in range(0, len(content), ATTACHMENT_PART_BYTES)]
+    for index, data in enumerate(pieces):
+        agency.do(attachments.stage, START, referral_id=referral, upload_id=upload_id, index=index, data=data)
+    return upload_id, len(pieces)
+
+
+def attach(agency: Agency, referral: str, content: bytes = CONTENT) -> File:
+    upload_id, parts = upload(agency, referral, content)
+    digest = hashlib.sha256(content).hexdigest()
+    file = File(crypto.new_id(), "permit.pdf", "application/pdf", len(content), digest, "Her permit")
+    agency.do(attachments.attach, START, referral_id=referral, upload_id=upload_id, parts=parts, file=file)
+    return file
+
+
+def read(agency: Agency, referral: str, file: File) -> bytes:
+    shown = agency.store.read(show.show, agency.here, agency.actor, START, referral_id=referral)
+    found, reference = attachments.find(shown, file.id)
+    assert found == file and agency.store.read(attachments.arrived, referral) == {file.id: True}
+    parts = [
+        agency.store.read(
+            attachments.read_part, agency.here, agency.actor, referral_id=referral, file_id=file.id, index=index
+        )
+        for index in range(reference.parts)
+    ]
+    whole = b"".join(data for data, _ in parts)
+    attachments.check_whole([c for _, c in parts], hashlib.sha256(whole).hexdigest(), file, reference)
+    return whole
+
+
+def code_of(fn: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(LocalError) as refused:
+        fn(*args, **kwargs)
+    return refused.value.code
+
+
+def test_a_file_arrives_whole_and_both_ends_read_it(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair)
+    file = attach(one, referral)
+    settle_all(pair, START)
+    assert read(one, referral, file) == CONTENT == read(other, referral, file)
+    held = one.store.read(lambda db: db.execute(select(func.count()).select_from(records)).scalar())
+    assert held == one.store.read(
+        lambda db: db.execute(
+            select(func.count()).select_from(records).where(records.c.kind.not_like("upload-%"))
+        ).scalar()
+    ), "nothing is staged any more"
+
+
+def test_a_page_of_the_referral_opens_no_part(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair)
+    attach(one, referral)
+    settle_all(pair, START)
+    shown = other.store.read(show.show, other.here, other.actor, START, referral_id=referral)
+    assert len(shown["files"]) == 1 and "attachments" not in shown["sections"]
+    assert [act["what"] for act in shown["history"]].count("attach") == 1
+
+
+def test_files_wait_for_everything_else_and_one_request_takes_few(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair)
+    attach(one, referral)
+    later = refer(one, other)
+    dispatch = one.store.write(outbox.claim, one.here, one.mail, START, other.id)
+    assert dispatch is not None and [claimed.message_id for claimed in dispatch.claimed] == [later]
+    one.store.write(outbox.fail, START, dispatch, 0.5)
+    lanes = one.store.read(lambda db: db.execute(select(queue.c.lane).order_by(queue.c.lane)).scalars().all())
+    assert lanes.count(list(Lane).index(Lane.FILES)) == 4
+
+
+def test_without_a_consent_to_files_none_is_taken(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair, tuple(SECTIONS))
+    assert code_of(one.do, attachments.may_attach, START, referral_id=referral) == "section-not-covered"
+    assert code_of(attach, one, referral) == "section-not-covered"
+    assert code_of(other.do, attachments.may_attach, START, referral_id=referral) in ("not-source", "unknown-referral")
+
+
+def test_consent_that_ends_while_a_file_comes_in_stops_it(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    referral, release = referred(pair)
+    upload_id, parts = upload(one, referral)
+    one.do(consents.withdraw, START, release_id=release, by_person=True, erase=False)
+    file = File(crypto.new_id(), "permit.pdf", "application/pdf", len(CONTENT), "00" * 32)
+    sending = {"referral_id": referral, "upload_id": upload_id, "parts": parts, "file": file}
+    assert code_of(one.do, attachments.attach, START, **sending) in ("consent-withdrawn", "illegal-transition")
+    assert one.store.read(lambda db: db.execute(select(rows.c.id)).all()) == []
+
+
+def test_an_upload_that_was_cut_is_no_file_and_is_forgotten(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    referral, _ = referred(pair)
+    upload_id, parts = upload(one, referral)
+    file = File(crypto.new_id(), "permit.pdf", "application/pdf", len(CONTENT), "00" * 32)
+    sending = {"referral_id": referral, "upload_id": upload_id, "parts": parts + 1, "file": file}
+    assert code_of(one.do, attachments.attach, START, **sending) == "upload-cut"
+    assert one.store.write(attachments.forget_cut, one.here, START + timedelta(hours=23)) == 0
+    assert one.store.write(attachments.forget_cut, one.here, START + timedelta(hours=25)) == parts
+
+
+def test_a_withdrawal_locks_and_erases_files_too(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, release = referred(pair)
+    file = attach(one, referral)
+    settle_all(pair, START)
+    one.do(consents.withdraw, START, release_id=release, by_person=True, erase=True, confirmed=True)
+    settle_all(pair, START)
+    locked = {"referral_id": referral, "file_id": file.id, "index": 0}
+    assert code_of(other.store.read, attachments.read_part, other.here, other.actor, **locked) == "unknown-file"
+    duty = other.store.read(erasure.list_duties, other.actor)[0]["id"]
+    other.do(erasure.erase_under, START, withdrawal_id=duty)
+    left = other.store.read(
+        lambda db: db.execute(
+            select(func.count())
+            .select_from(bodies)
+            .join(messages, messages.c.content_hash == bodies.c.content_hash)
+            .where(messages.c.type == "attachment.part")
+        ).scalar()
+    )
+    assert left == 0
+
+
+def test_what_was_changed_on_the_way_is_not_given_out(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair)
+    file = attach(one, referral)
+    settle_all(pair, START)
+    shown = other.store.read(show.show, other.here, other.actor, START, referral_id=referral)
+    found, reference = attachments.find(shown, file.id)
+    good = [
+        other.store.read(
+            attachments.read_part, other.here, other.actor, referral_id=referral, file_id=file.id, index=index
+        )[1]
+        for index in range(reference.parts)
+    ]
+    attachments.check_whole(good, file.sha256, found, reference)
+    for commitments, digest in ((good[::-1], file.sha256), (good[:-1], file.sha256), (good, "00" * 32)):
+        assert code_of(attachments.check_whole, commitments, digest, found, reference) == "file-damaged"
+    assert code_of(attachments.find, shown, crypto.new_id()) == "unknown-file"
+    gone = replace(found, id=crypto.new_id())
+    assert code_of(attachments.find, shown, gone.id) == "unknown-file"
+
+
+def test_a_part_that_no_consent_covers_is_refused_by_the_recipient(pair: tuple[Agency, Agency]) -> None:
+    """A sender that does not ask its own rules is refused by the other node's."""
+    one, other = pair
+    referral, _ = referred(pair)
+
+    def send(db: Any, here: Any, actor: Any, now: Any) -> str:
+        from node.casework import referrals
+
+        row = referrals.load(db, actor, referral)
+        part = outbox.compose(
+            db,
+            here,
+            now,
+            row.thread_id,
+            AttachmentPart,
+            sections={Section.ATTACHMENTS: b"bytes"},
+            readers=referrals.readers(db, here, now, row, [Section.ATTACHMENTS]),
+            under=row.release_id,
+            referral=referral,
+            attachment=crypto.new_id(),
+            index=0,
+            parts=1,
+        )
+        return part.id
+
+    sent = one.do(send, START)
+    carry(one, other, START)
+    state = other.store.read(lambda db: db.execute(select(messages.c.state).where(messages.c.id == sent)).scalar())
+    assert state == "quarantined"
+    assert other.store.read(lambda db: db.execute(select(rows.c.id)).all()) == []
