@@ -65,6 +65,53 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
+class Spoken(StrEnum):
+    """Languages that people ask for: ISO 639, also those that are spoken and not written."""
+
+    EN = "en"
+    PCM = "pcm"
+    BIN = "bin"
+    YO = "yo"
+    IG = "ig"
+    HA = "ha"
+    FR = "fr"
+    ES = "es"
+    PT = "pt"
+    IT = "it"
+    DE = "de"
+    RO = "ro"
+    SQ = "sq"
+    BG = "bg"
+    HU = "hu"
+    UK = "uk"
+    RU = "ru"
+    AR = "ar"
+    FA = "fa"
+    PS = "ps"
+    UR = "ur"
+    PA = "pa"
+    BN = "bn"
+    HI = "hi"
+    TI = "ti"
+    AM = "am"
+    SO = "so"
+    TR = "tr"
+    VI = "vi"
+    TH = "th"
+    ZH = "zh"
+    TL = "tl"
+    SGN = "sgn"
+
+
+class ChildAge(StrEnum):
+    """Age bands of children in a question that names nobody."""
+
+    TO_2 = "0-2"
+    TO_5 = "3-5"
+    TO_11 = "6-11"
+    TO_17 = "12-17"
+
+
 class Kind(StrEnum):
     """`referral`: the source stays responsible for the case; `transfer`: responsibility moves, at `accepted` only."""
 

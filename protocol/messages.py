@@ -14,6 +14,7 @@ import msgspec
 from protocol.codes import (
     Basis,
     BusinessStatus,
+    ChildAge,
     Kind,
     MessageType,
     Onward,
@@ -22,6 +23,7 @@ from protocol.codes import (
     ReceiptStatus,
     Risk,
     Section,
+    Spoken,
     Status,
 )
 from protocol.encoding import (
@@ -252,6 +254,33 @@ class Resume(Header, frozen=True, kw_only=True, tag="resume"):
     since: Seconds
 
 
+#: A question is about one person or a family, never about a group that somebody could recognise.
+CAPACITY_MAX: Final = 12
+_People = Annotated[int, msgspec.Meta(ge=0, le=CAPACITY_MAX)]
+
+
+class CapacityAsk(Header, frozen=True, kw_only=True, tag="capacity.ask"):
+    """Could you take somebody? Names nobody. `day` is when, `service` an Open Eligibility id."""
+
+    desk: Id
+    reply_desk: Id
+    service: Annotated[int, msgspec.Meta(ge=0, le=99_999)]
+    day: Seconds
+    priority: Priority
+    adults: _People
+    children: Annotated[tuple[ChildAge, ...], msgspec.Meta(max_length=CAPACITY_MAX)] = ()
+    language: Spoken | None = None
+
+
+class CapacityAnswer(Header, frozen=True, kw_only=True, tag="capacity.answer"):
+    """The answer to the question `asks`; it counts until `until`. `places` if there is more to say than yes."""
+
+    asks: Id
+    available: bool
+    until: Seconds
+    places: _People | None = None
+
+
 class ReceiptEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What became of one message: `message` and `content` hash name it, `at` is when it was committed.
 
@@ -288,6 +317,8 @@ Content = (
     | FollowupPlan
     | FollowupReport
     | ThreadResync
+    | CapacityAsk
+    | CapacityAnswer
     | Hello
     | Resume
     | Receipt

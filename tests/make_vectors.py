@@ -257,7 +257,15 @@ def members(**changes: Any) -> list[dict[str, Any]]:
     return [known | changes]
 
 
-def envelope_case(about: str, made: Forge, *, code: str = "", public: str = "refused", **world: Any) -> dict[str, Any]:
+def envelope_case(
+    about: str,
+    made: Forge,
+    *,
+    code: str = "",
+    public: str = "refused",
+    sections: dict[Section, bytes] | None = None,
+    **world: Any,
+) -> dict[str, Any]:
     """One vector of kind `envelope`."""
     raw = made.build()
     case: dict[str, Any] = {
@@ -274,7 +282,7 @@ def envelope_case(about: str, made: Forge, *, code: str = "", public: str = "ref
         out = made.messages[made.index]
         case["accept"] = {"content": out.content.decode(), "content_hash": crypto.sha256_hex(out.content)}
         if out.body:
-            case["accept"]["sections"] = {str(name): plain.decode() for name, plain in SECTIONS.items()}
+            case["accept"]["sections"] = {str(name): plain.decode() for name, plain in (sections or SECTIONS).items()}
             case["desk_seed"] = HARBOUR.desk_key.seed.hex()
     case["input"] = base64.b64encode(raw).decode()
     return case
@@ -306,9 +314,13 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
             "The record stayed behind; the commitments stay in the header.",
             content_of(encode(request({Section.SERVICE: "cd" * 32}))),
         ),
-        "accept-part-of-a-file": lambda: case("A part is larger than any other section may be.", file_part()),
+        "accept-part-of-a-file": lambda: case(
+            "A part is larger than any other section may be.",
+            file_part(),
+            sections={Section.ATTACHMENTS: b"invented " * (70_000 // 9)},
+        ),
         "refuse-part-of-a-file-beyond-the-last": lambda: case(
-            "A file has at most 107 parts.", file_part(size=16, index=107), code="malformed"
+            "Step 10: a file has at most 107 parts.", file_part(size=16, index=107), code="malformed"
         ),
         "accept-replay-on-day-119": lambda: case(
             "Old, and inside the horizon.",

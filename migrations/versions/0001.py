@@ -298,6 +298,33 @@ def upgrade() -> None:
         sa.UniqueConstraint("subject_id", name=op.f("uq_approvals_subject_id")),
     )
     op.create_table(
+        "capacity",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("ours", sa.Boolean(), nullable=False),
+        sa.Column("peer", sa.String(length=64), nullable=False),
+        sa.Column("desk_id", sa.String(length=32), nullable=False),
+        sa.Column("peer_desk", sa.String(length=32), nullable=False),
+        sa.Column("staff_id", sa.String(length=32), nullable=True),
+        sa.Column("service", sa.Integer(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("priority", sa.String(length=12), nullable=False),
+        sa.Column("adults", sa.SmallInteger(), nullable=False),
+        sa.Column("children", sa.Text(), nullable=False),
+        sa.Column("language", sa.String(length=8), nullable=True),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.Column("available", sa.Boolean(), nullable=True),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.Column("places", sa.SmallInteger(), nullable=True),
+        sa.CheckConstraint("priority IN ('emergency', 'urgent', 'normal')", name=op.f("ck_capacity_priority")),
+        sa.ForeignKeyConstraint(["desk_id"], ["desks.id"], name=op.f("fk_capacity_desk_id")),
+        sa.ForeignKeyConstraint(["peer"], ["agencies.agency"], name=op.f("fk_capacity_peer")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_capacity")),
+    )
+    with op.batch_alter_table("capacity", schema=None) as batch_op:
+        batch_op.create_index("ix_capacity_desk", ["desk_id", "asked_at"], unique=False)
+
+    op.create_table(
         "cases",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("programme_id", sa.String(length=32), nullable=False),
@@ -768,6 +795,10 @@ def downgrade() -> None:
         )
 
     op.drop_table("cases")
+    with op.batch_alter_table("capacity", schema=None) as batch_op:
+        batch_op.drop_index("ix_capacity_desk")
+
+    op.drop_table("capacity")
     op.drop_table("approvals")
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import attachments, consents, erasure, followups, referrals
+from node.casework import attachments, capacity, consents, erasure, followups, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -445,6 +445,8 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ReferralNote: _note,
     messages.SectionReplace: _replace,
     messages.AttachmentPart: _part,
+    messages.CapacityAsk: capacity.take_question,
+    messages.CapacityAnswer: capacity.take_answer,
     messages.ConsentWithdraw: _withdraw,
     messages.ConsentLocked: _locked,
     messages.ConsentErased: _erased,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, true, update
 
 from node.casework import records
 from node.office import audit
@@ -75,11 +75,18 @@ def load(db: Connection, actor: Actor, case_id: str) -> Any:
     return row
 
 
+def visible(actor: Actor, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Rows that the actor is not kept out of, by columns that hold a case or a thread (or nothing)."""
+    if not actor.excluded:
+        return true()
+    return and_(*(column.is_(None) | column.not_in(actor.excluded) for column in columns))
+
+
 def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     """The open cases of the actor's desks, the newest first."""
     query = (
         select(cases)
-        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks), cases.c.id.not_in(actor.excluded))
+        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks), visible(actor, cases.c.id))
         .order_by(cases.c.opened_at.desc())
         .limit(LIST_MAX)
     )
@@ -89,7 +96,7 @@ def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
 def find(db: Connection, here: Here, actor: Actor, wanted: str) -> list[dict[str, Any]]:
     """Cases of the actor's desks whose code or name holds `wanted` (case-folded). Opened one by one, kept nowhere."""
     found = []
-    mine = cases.c.desk_id.in_(actor.desks) & cases.c.id.not_in(actor.excluded)
+    mine = cases.c.desk_id.in_(actor.desks) & visible(actor, cases.c.id)
     query = select(cases).where(mine).order_by(cases.c.opened_at.desc()).limit(FIND_MAX)
     for row in db.execute(query).all():
         opened = records.latest(db, here, actor, "case", row.id) or {}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from node.casework import records
+from node.casework import cases, records
 from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -130,8 +130,7 @@ def list_duties(db: Connection, actor: Actor) -> list[dict[str, Any]]:
             withdrawals.c.answered_at.is_(None),
             releases.c.ours.is_(False),
             threads.c.desk_id.in_(actor.desks),
-            threads.c.id.not_in(actor.excluded),
-            threads.c.case_id.is_(None) | threads.c.case_id.not_in(actor.excluded),
+            cases.visible(actor, threads.c.id, threads.c.case_id),
         )
         .order_by(withdrawals.c.at)
         .limit(200)

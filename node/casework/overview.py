@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select, update
 
 from node.casework import referrals as referral_rows
 from node.casework import show
+from node.casework.cases import visible
 from node.office import audit, roster
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -40,7 +41,7 @@ def list_open(
         .join(threads, threads.c.id == referrals.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
         .join(desks, desks.c.id == referrals.c.desk_id)
-        .where(referrals.c.ended_at.is_(None), show.seen_by(actor))
+        .where(referrals.c.ended_at.is_(None), visible(actor, threads.c.id, threads.c.case_id))
         .order_by(referrals.c.requested_at)
         .limit(LIST_MAX)
     )

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
-from node.casework import referrals
+from node.casework import cases, referrals
 from node.office import audit
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
@@ -39,20 +39,13 @@ def list_referrals(
         select(rows, threads.c.peer, agencies.c.name.label("peer_name"))
         .join(threads, threads.c.id == rows.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
-        .where(rows.c.desk_id.in_(actor.desks), seen_by(actor))
+        .where(rows.c.desk_id.in_(actor.desks), cases.visible(actor, threads.c.id, threads.c.case_id))
         .limit(LIST_MAX)
     )
     if not include_ended:
         query = query.where(rows.c.ended_at.is_(None))
     found = [summary(r, now) for r in db.execute(query).all()]
     return sorted(found, key=lambda r: urgency(r, now))
-
-
-def seen_by(actor: Actor) -> ColumnElement[bool]:
-    """The threads that the actor is not kept out of."""
-    return threads.c.id.not_in(actor.excluded) & (
-        threads.c.case_id.is_(None) | threads.c.case_id.not_in(actor.excluded)
-    )
 
 
 def urgency(shown: dict[str, Any], now: datetime) -> tuple[int, datetime]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import local, remote
+from node.cli import local, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -48,6 +48,7 @@ for command in (
     remote.referral,
     remote.outbox,
     remote.keys,
+    trail.audit,
 ):
     cli.add_command(command)
 

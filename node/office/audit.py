@@ -134,6 +134,12 @@ def verify(db: Connection, chain: str = MAIN_CHAIN, *, seen: str = START) -> tup
     return expected - 1, None if is_seen else expected
 
 
+def after(db: Connection, seq: int, limit: int, chain: str = MAIN_CHAIN) -> list[dict[str, Any]]:
+    """Entries in order, from the one after position `seq` on."""
+    query = select(audit).where(audit.c.chain == chain, audit.c.seq > seq).order_by(audit.c.seq).limit(limit)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
 def latest(db: Connection, limit: int, chain: str = MAIN_CHAIN) -> list[dict[str, Any]]:
     """The newest entries, the newest first."""
     query = select(audit).where(audit.c.chain == chain).order_by(audit.c.seq.desc()).limit(limit)

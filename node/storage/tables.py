@@ -644,6 +644,32 @@ erasures = Table(
     PrimaryKeyConstraint("agency", "message_id"),
 )
 
+# Whether a desk could take somebody: asked by us or of us. Nothing in it is about anybody.
+capacity = Table(
+    "capacity",
+    metadata,
+    # The id of the capacity.ask message.
+    Column("id", String(32), primary_key=True),
+    Column("ours", Boolean, nullable=False),
+    Column("peer", ForeignKey("agencies.agency"), nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    _id("peer_desk"),
+    Column("staff_id", String(32)),
+    Column("service", Integer, nullable=False),
+    Column("day", UtcDateTime, nullable=False),
+    Column("priority", String(12), nullable=False),
+    Column("adults", SmallInteger, nullable=False),
+    Column("children", Text, nullable=False),
+    Column("language", String(8)),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("answered_at", UtcDateTime),
+    Column("available", Boolean),
+    Column("until", UtcDateTime),
+    Column("places", SmallInteger),
+    _one_of("priority", Priority),
+    Index("ix_capacity_desk", "desk_id", "asked_at"),
+)
+
 # Which message carries which part of a file, ours and theirs. Names and sizes are sealed in the messages.
 attachments = Table(
     "attachments",

@@ -26,6 +26,8 @@ from protocol.encoding import Id
 from protocol.errors import LocalError
 
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
+#: Entries of the trail in one answer: some hundred KiB.
+AUDIT_STEP: Final = 1_000
 SALT_BYTES: Final = 16
 #: Argon2id at 64 MiB: two at once are what a small server has memory for. Others wait their turn.
 _STRETCHING: Final = asyncio.Semaphore(2)
@@ -292,8 +294,20 @@ async def rotate_keys(call: Call) -> Any:
 
 async def verify_audit(call: Call) -> Any:
     call.actor.require_role(Role.AUDITOR, Role.DIRECTOR, Role.ADMINISTRATOR)
-    count, broken = await call.read(audit.verify)
-    return {"entries": count, "broken_at": broken}
+    seen = call.request.query.get("seen", "")
+    if seen and not (len(seen) == 64 and set(seen) <= set("0123456789abcdef")):
+        raise LocalError("audit-head", "A head of the trail has 64 digits and letters from a to f. Copy all of it.")
+    count, broken = await call.read(audit.verify, seen=seen or audit.START)
+    return {"entries": count, "broken_at": broken, "head": await call.read(audit.head)}
+
+
+async def list_audit(call: Call) -> Any:
+    """The trail in order, a thousand entries at a time."""
+    call.actor.require_role(Role.AUDITOR, Role.DIRECTOR, Role.ADMINISTRATOR)
+    after = call.request.query.get("after", "0")
+    if not after.isdecimal() or len(after) > 15:
+        raise LocalError("audit-after", "Give the number of the entry after which to go on.")
+    return {"entries": await call.read(audit.after, int(after), AUDIT_STEP)}
 
 
 async def list_tasks(call: Call) -> Any:
@@ -339,6 +353,7 @@ ROUTES: Final = [
     Route("POST", "/peers/{agency}/block", block_peer, "Exchange nothing more with an agency"),
     Route("GET", "/outbox", list_outbox, "What is not delivered yet"),
     Route("POST", "/keys/rotate", rotate_keys, "Make a new sealing key for the node"),
+    Route("GET", "/audit", list_audit, "Read the trail"),
     Route("GET", "/audit/verify", verify_audit, "Check the trail"),
     Route("GET", "/tasks", list_tasks, "What waits for me"),
     Route("GET", "/notices", list_notices, "Whether there is something to read"),

@@ -86,6 +86,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "kept out": ("ada", f"/referrals/{sent['referral']}/people"),
         "merge": ("ada", f"/cases/{sent['case']}/merge"),
         "copy": ("ada", consent + "/copy"),
+        "capacity": ("ada", "/capacity"),
         "withdraw": ("ada", consent + "/withdraw"),
         "renew": ("ada", consent + "/renew"),
         "followups": ("ada", "/followups"),

@@ -276,3 +276,35 @@ def test_without_her_consent_only_with_a_second_person_and_said_aloud(network: N
     aldo = meet(network.lantern, "aldo")
     aldo.open("/trail")
     assert aldo.sees("approval.ask") and aldo.sees("approval.approve") and aldo.sees("vital-interests")
+
+
+def test_a_question_names_nobody_and_its_answer_stands_beside_the_desk(network: Network, meet: Meet) -> None:
+    """Asked of a desk, answered in two clicks, and seen where the next referral chooses its desk."""
+    carla, irma = meet(network.lantern, "carla"), meet(network.harbour, "irma", width=390)
+    carla.open("/")
+    carla.click("Ask who could take somebody")
+    assert (
+        carla.page.locator("form[action='/capacity'] input[type=text], form[action='/capacity'] textarea").count() == 0
+    )
+    carla.choose("What is needed?", "1121")
+    carla.choose("Children, 3–5 years", "2")
+    carla.click("Ask")
+    assert carla.sees("Choose whom to ask.")
+    carla.page.locator("input[name=desk]").first.check()
+    carla.click("Ask")
+    assert carla.sees("no answer yet") and carla.sees("3–5, 3–5")
+    irma.open("/")
+    irma.click("Another agency asks whether you could take somebody.", role="link")
+    irma.tick("Yes")
+    irma.click("Answer")
+    assert irma.sees("The other desk is told.")
+    for _ in range(100):
+        carla.open("/capacity")
+        if carla.sees("Counts until"):
+            break
+        carla.page.wait_for_timeout(100)
+    carla.open("/refer")
+    carla.tick("Emergency shelter")
+    carla.click("Go on")
+    assert carla.sees("said yes until")
+    assert [fault for fault in carla.faults + irma.faults if "422" not in fault] == []

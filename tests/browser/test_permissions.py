@@ -214,30 +214,30 @@ def test_titles_addresses_and_logs_name_nobody(network: Network, sent: dict[str,
 def test_who_is_kept_out_of_a_case_is_refused_at_every_address(network: Network, meet: Meet) -> None:
     """A member of the desk, by each page of the case and of the referral, by the lists, by search and by the API."""
     found = network.lantern.client("carla").post("/api/v1/refer", {"form": form(network.harbour.node)})
-    network.lantern.add("nora", ["caseworker", "intake", "supervisor"], joins=True)
+    network.lantern.add("nives", ["caseworker", "intake", "supervisor"], joins=True)
     ids = {name: found[name] for name in ("case", "referral", "consent")}
-    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nora").status == 200
+    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nives").status == 200
     sara = meet(network.lantern, "sara")
     sara.open(f"/cases/{found['case']}")
     sara.click("Keep a colleague out of this", role="link")
-    sara.page.get_by_label("Colleague", exact=True).select_option(label="nora")
+    sara.page.get_by_label("Colleague", exact=True).select_option(label="nives")
     sara.click("Keep out")
-    assert sara.sees("nora") and sara.sees("Let nora see it again")
+    assert sara.sees("nives") and sara.sees("Let nives see it again")
     for page in CLOSED:
         if not set(re.findall(r"\{(\w+)\}", page.path)) & set(ids):
             continue
         path = filled(page.path, ids)
         if page.show is not None:
-            assert ask(network.lantern, "GET", path, "nora").status == 404, path
+            assert ask(network.lantern, "GET", path, "nives").status == 404, path
         if page.submit is not None:
-            answer = ask(network.lantern, "POST", path, "nora", form={"staff": network.lantern.ids["nora"]})
+            answer = ask(network.lantern, "POST", path, "nives", form={"staff": network.lantern.ids["nives"]})
             assert answer.status in (404, 422), path
     for listed in ("/cases", "/referrals?show=ours", "/overview", "/followups"):
-        assert found["case"] not in (text := ask(network.lantern, "GET", listed, "nora").text), listed
+        assert found["case"] not in (text := ask(network.lantern, "GET", listed, "nives").text), listed
         assert found["referral"] not in text, listed
-    api = network.lantern.client("nora")
+    api = network.lantern.client("nives")
     for path in (f"/api/v1/cases/{found['case']}", f"/api/v1/referrals/{found['referral']}"):
         with pytest.raises(ApiError):
             api.get(path)
-    sara.click("Let nora see it again")
-    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nora").status == 200
+    sara.click("Let nives see it again")
+    assert ask(network.lantern, "GET", f"/cases/{found['case']}", "nives").status == 200

@@ -105,6 +105,7 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("GET", "/overview", ""): {"supervisor", "director"},
     ("POST", "/overview/move", json.dumps({"referrals": ["0" * 32], "to": "0" * 32})): {"supervisor", "director"},
     ("POST", "/keys/rotate", "{}"): {"administrator"},
+    ("GET", "/audit", ""): {"auditor", "director", "administrator"},
     ("GET", "/audit/verify", ""): {"auditor", "director", "administrator"},
     ("POST", "/desks", '{"name":"%s"}'): set(),
 }

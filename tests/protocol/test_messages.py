@@ -117,8 +117,6 @@ def test_every_type_of_version_1_is_named_and_those_of_later_stages_are_answered
         "alert.update",
         "alert.cancel",
         "alert.cancel-confirm",
-        "capacity.ask",
-        "capacity.answer",
         "bundle",
     }
     assert {str(kind) for kind in MessageType} - {str(kind) for kind in messages.SUPPORTED} == later

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.web.pages import apart, case, entrance, exception, files, home, news, paper, people, refer, thread
+from node.web.pages import apart, capacity, case, entrance, exception, files, home, news, paper, people, refer, thread
 from node.web.pages.page import Page
 
 ALL: Final[list[Page]] = [
@@ -16,6 +16,7 @@ ALL: Final[list[Page]] = [
     *exception.PAGES,
     *thread.PAGES,
     *case.PAGES,
+    *capacity.PAGES,
     *files.PAGES,
     *apart.PAGES,
     *paper.PAGES,

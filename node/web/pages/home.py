@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import approvals, cases, drafts, erasure, followups, show
+from node.casework import approvals, capacity, cases, drafts, erasure, followups, show
 from node.office import staff, tasks
 from node.storage.here import Here
 from node.storage.tables import messages, referrals, releases
@@ -65,6 +65,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/desks"
     if kind.startswith("alarm"):
         return "/agencies"
+    if kind == capacity.TASK:
+        return f"/capacity/{subject}"
     if kind == "sign-in-codes":
         return "/me"
     if kind == "consent-ended":

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import cases, drafts, forms
+from node.casework import capacity, cases, drafts, forms
 from node.casework.calendars import peer_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
@@ -111,19 +111,20 @@ async def show_agency(visit: Visit) -> web.StreamResponse:
         await visit.services.worker.look_around(LOOK_SECONDS)
     wanted = visit.query.get("language", "")
     area = visit.query.get("area", "")
-    found = _desks(visit.services.here, visit.now, draft, wanted, area)
+    found = desks_of_members(visit.services.here, visit.now, draft, wanted, area)
+    said = await visit.read(capacity.standing_answers, visit.actor, visit.now)
     return visit.page(
         "refer_agency.html",
         visit.say("New referral: who can help"),
         draft=draft,
-        found=found,
+        found=[{**desk, "said": said.get(tuple(desk["key"].split("/")))} for desk in found],
         wanted=wanted,
         area=area,
         chosen=_field(visit, "desk", [f"{draft.get('agency', '')}/{draft.get('peer_desk', '')}"]),
     )
 
 
-def _desks(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str) -> list[dict[str, Any]]:
+def desks_of_members(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str) -> list[dict[str, Any]]:
     """The desks of the members: those that offer what is needed first, each with whether it is open now."""
     asked = {int(service) for service in draft.get("services", ())}
     priority = Priority(draft.get("priority", Priority.NORMAL))
@@ -165,9 +166,8 @@ def _desks(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: 
 async def agency(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     name, _, desk = visit.get("desk").partition("/")
-    found = next(
-        (d for d in _desks(visit.services.here, visit.now, draft, "", "") if d["key"] == visit.get("desk")), None
-    )
+    known = desks_of_members(visit.services.here, visit.now, draft, "", "")
+    found = next((d for d in known if d["key"] == visit.get("desk")), None)
     if found is None:
         visit.problem("desk", "Choose one of the desks.")
     elif not found["verified"]:

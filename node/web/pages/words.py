@@ -198,6 +198,7 @@ TASK: Final = {
     "desk-silent": N_("Nobody has signed in at a desk for days, and something waits there."),
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
     "approve-disclosure": N_("A colleague asks you to approve sharing without the person's consent."),
+    "capacity-asked": N_("Another agency asks whether you could take somebody."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
 TASK_OTHER: Final = {
@@ -220,6 +221,12 @@ PERMITTED: Final = {
     "yes": N_("Yes, as written below"),
     "survivor-will-contact-us": N_("No, the person will contact us"),
     "no": N_("No contact"),
+}
+CHILD_AGE: Final = {
+    "0-2": N_("0–2"),
+    "3-5": N_("3–5"),
+    "6-11": N_("6–11"),
+    "12-17": N_("12–17"),
 }
 AGE: Final = {
     "0-11": N_("0–11"),
@@ -480,6 +487,8 @@ DONE: Final = {
     "already": N_("This was sent already. Nothing was sent twice."),
     "discarded": N_("The draft is gone."),
     "asked": N_("Your colleagues are asked."),
+    "asked-desks": N_("The desks are asked. You are told when they answer."),
+    "answered": N_("The other desk is told."),
     "decided": N_("Your colleague is told."),
 }
 #: All that a notification says (`node.office.post`).
@@ -504,6 +513,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "rung": RUNG,
     "permitted": PERMITTED,
     "age": AGE,
+    "child-age": CHILD_AGE,
     "gender": GENDER,
     "basis": BASIS,
     "collected": COLLECTED,
