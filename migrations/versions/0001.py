@@ -214,10 +214,22 @@ def upgrade() -> None:
         sa.Column("starts_on", sa.String(length=10), nullable=False),
         sa.Column("ends_on", sa.String(length=10), nullable=True),
         sa.Column("review_on", sa.String(length=10), nullable=True),
+        sa.Column("services", sa.Text(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("reminded", sa.String(length=16), nullable=True),
+        sa.Column("next_reminder_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("ends_on IS NOT NULL OR review_on IS NOT NULL", name=op.f("ck_programmes_ends_or_review")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_programmes")),
         sa.UniqueConstraint("name", name=op.f("uq_programmes_name")),
     )
+    with op.batch_alter_table("programmes", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_programmes_reminder",
+            ["next_reminder_at"],
+            unique=False,
+            sqlite_where=sa.text("next_reminder_at IS NOT NULL"),
+            postgresql_where=sa.text("next_reminder_at IS NOT NULL"),
+        )
+
     op.create_table(
         "settings",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -334,6 +346,9 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
         sa.Column("do_not_contact", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("transferred_to", sa.String(length=64), nullable=True),
+        sa.Column("transferred_at", sa.BigInteger(), nullable=True),
+        sa.Column("stays_at", sa.BigInteger(), nullable=True),
         sa.Column("merged_into", sa.String(length=32), nullable=True),
         sa.CheckConstraint("risk IN ('high', 'medium', 'low', 'none')", name=op.f("ck_cases_risk")),
         sa.ForeignKeyConstraint(["desk_id"], ["desks.id"], name=op.f("fk_cases_desk_id")),
@@ -345,6 +360,13 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_cases_open",
             ["desk_id", "opened_at"],
+            unique=False,
+            sqlite_where=sa.text("closed_at IS NULL"),
+            postgresql_where=sa.text("closed_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_cases_programme",
+            ["programme_id"],
             unique=False,
             sqlite_where=sa.text("closed_at IS NULL"),
             postgresql_where=sa.text("closed_at IS NULL"),
@@ -791,6 +813,11 @@ def downgrade() -> None:
     op.drop_table("desk_keys")
     with op.batch_alter_table("cases", schema=None) as batch_op:
         batch_op.drop_index(
+            "ix_cases_programme",
+            sqlite_where=sa.text("closed_at IS NULL"),
+            postgresql_where=sa.text("closed_at IS NULL"),
+        )
+        batch_op.drop_index(
             "ix_cases_open", sqlite_where=sa.text("closed_at IS NULL"), postgresql_where=sa.text("closed_at IS NULL")
         )
 
@@ -811,6 +838,13 @@ def downgrade() -> None:
     op.drop_table("tasks")
     op.drop_table("staff")
     op.drop_table("settings")
+    with op.batch_alter_table("programmes", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_programmes_reminder",
+            sqlite_where=sa.text("next_reminder_at IS NOT NULL"),
+            postgresql_where=sa.text("next_reminder_at IS NOT NULL"),
+        )
+
     op.drop_table("programmes")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index("ix_outbox_expiry")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import attachments, capacity, consents, erasure, followups, referrals
+from node.casework import attachments, capacity, consents, erasure, followups, programmes, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -26,7 +26,7 @@ from node.storage.tables import Side, releases, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
-from protocol.codes import AgencyType, ConsentState, MessageType, Purpose, Section, Status
+from protocol.codes import AgencyType, ConsentState, Kind, MessageType, Purpose, Section, Status
 from protocol.directory import Standing
 from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
@@ -246,6 +246,8 @@ def _answer(
         if content.arrive_by is not None:
             values["arrive_by"] = moment(content.arrive_by)
     referrals.store(db, row, values, now)
+    if action is Action.ACCEPT and row.kind == Kind.TRANSFER:
+        programmes.moved(db, now, row)
     if state.status in FINAL:
         followups.end_with_referral(db, now, row.id)
     if state.status in (Status.COMPLETED, Status.FAILED):

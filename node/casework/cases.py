@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, case, insert, select, true, update
 
 from node.casework import records
 from node.office import audit
@@ -48,9 +48,13 @@ def open_case(
 def new_case(
     db: Connection, now: datetime, *, desk_id: str, staff_id: str, risk: Risk, programme_id: str | None = None
 ) -> str:
-    """The row of a new case; in the agency's first programme unless one is named."""
+    """The row of a new case; in a programme without an end, else in one that has not ended, unless one is named."""
     if programme_id is None:
-        programme_id = db.execute(select(programmes.c.id).order_by(programmes.c.starts_on).limit(1)).scalar()
+        today = now.date().isoformat()
+        # One without an end before the others: a case that nobody has placed yet must not end with a project.
+        order = case((programmes.c.ends_on.is_(None), 0), (programmes.c.ends_on >= today, 1), else_=2)
+        first = select(programmes.c.id).order_by(order, programmes.c.starts_on).limit(1)
+        programme_id = db.execute(first).scalar()
     if programme_id is None:
         raise LocalError("no-programme", "Every case belongs to a programme. Add one first.")
     case_id = crypto.new_id()
@@ -108,12 +112,11 @@ def find(db: Connection, here: Here, actor: Actor, wanted: str) -> list[dict[str
 
 
 def codes(db: Connection, here: Here, actor: Actor, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """How the listed cases are called at their desk: the case code, else the name."""
-    found = {}
-    for row in rows:
-        opened = records.latest(db, here, actor, "case", row["id"]) or {}
-        identity = msgspec.json.decode(opened.get(Section.IDENTITY, b"{}"))
-        found[row["id"]] = str(identity.get("case_code") or identity.get("name") or "")
+    """How the listed cases are called at their desk: the case code, else the name. Two queries, however many."""
+    found = dict.fromkeys((row["id"] for row in rows), "")
+    for case_id, sections in records.latest_of(db, here, actor, "case", list(found), Section.IDENTITY).items():
+        identity = msgspec.json.decode(sections.get(Section.IDENTITY, b"{}"))
+        found[case_id] = str(identity.get("case_code") or identity.get("name") or "")
     return found
 
 

@@ -135,6 +135,7 @@ def send_draft(
     is_minor: bool = False,
     part_of: str | None = None,
     basis: Basis = Basis.CONSENT,
+    programme_id: str | None = None,
 ) -> Sent:
     """What a person prepared step by step is sent, and its draft is gone; or nothing of both.
 
@@ -153,7 +154,9 @@ def send_draft(
     if part_of is not None:
         referrals.load(db, actor, part_of)
     if case_id is None:
-        case_id = cases.open_case(db, here, actor, now, desk_id=desk_id, risk=risk, sections=sections)
+        case_id = cases.open_case(
+            db, here, actor, now, desk_id=desk_id, risk=risk, sections=sections, programme_id=programme_id
+        )
     else:
         cases.record_sections(db, here, actor, now, case_id=case_id, sections=sections)
     release = consents.record_consent(

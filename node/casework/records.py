@@ -7,10 +7,10 @@ The same format as in a message, sealed to our own desk; the node that stores it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select
 
@@ -22,6 +22,9 @@ from protocol import crypto, record
 from protocol.codes import Section
 from protocol.crypto import KemPublicKey
 from protocol.errors import LocalError
+
+#: Subjects of one query: fewer than the parameters that a database takes.
+_AT_ONCE: Final = 500
 
 
 def save(
@@ -69,6 +72,30 @@ def latest(db: Connection, here: Here, actor: Actor, kind: str, subject_id: str)
     query = select(records).where(records.c.subject_id == subject_id, records.c.kind == kind)
     row = db.execute(query.order_by(records.c.at.desc()).limit(1)).first()
     return None if row is None else _open(db, here, actor, row)
+
+
+def latest_of(
+    db: Connection, here: Here, actor: Actor, kind: str, subject_ids: Sequence[str], section: Section
+) -> dict[str, dict[Section, bytes]]:
+    """One section of the newest record of a kind for each of many subjects of the actor's desks."""
+    newest: dict[str, Any] = {}
+    for begin in range(0, len(subject_ids), _AT_ONCE):
+        query = select(records).where(
+            records.c.subject_id.in_(subject_ids[begin : begin + _AT_ONCE]),
+            records.c.kind == kind,
+            records.c.desk_id.in_(actor.desks),
+        )
+        newest |= {row.subject_id: row for row in db.execute(query.order_by(records.c.at))}
+    rings = {subject: set(record.parse(row.body_sealed).keyrings) for subject, row in newest.items()}
+    keys = desk_keys_for(db, actor, set().union(*rings.values())) if rings else {}
+    opened = {}
+    for subject, row in newest.items():
+        commitments = {Section(name): value for name, value in json.loads(row.commitments).items()}
+        context = _context(here, row.subject_id, row.id, commitments)
+        for name in rings[subject] & keys.keys():
+            opened[subject] = record.open_sections(row.body_sealed, keys[name], context, commitments, {section})
+            break
+    return opened
 
 
 def _open(db: Connection, here: Here, actor: Actor, row: Any) -> dict[Section, bytes]:

@@ -19,7 +19,8 @@ from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import programmes, staff
-from protocol import crypto, identity
+from protocol import crypto, identity, programme
+from protocol.calendar import Calendar
 from protocol.codes import AgencyType, Role
 from protocol.crypto import KemKey, SigningKey
 from protocol.directory import Directory
@@ -122,13 +123,15 @@ def initialise(
     db.execute(insert(staff), {**row, "officer_certificate": encode(certificate)})
     enrolled = set_keys(db, here, now, staff_id, salt=salt, stretched=stretched, seed=seed)
     today = now.date()
+    review_on = today + timedelta(days=REVIEW_DAYS)
     db.execute(
         insert(programmes),
         {
             "id": crypto.new_id(),
             "name": "General",
             "starts_on": today.isoformat(),
-            "review_on": (today + timedelta(days=REVIEW_DAYS)).isoformat(),
+            "review_on": review_on.isoformat(),
+            "next_reminder_at": programme.next_reminder(programme.reminders(None, review_on, Calendar(zone)), now),
         },
     )
     audit.record(db, now, staff_id, "agency.initialise", agency)

@@ -272,6 +272,12 @@ programmes = Table(
     Column("starts_on", String(10), nullable=False),
     Column("ends_on", String(10)),
     Column("review_on", String(10)),
+    # Open Eligibility ids, JSON: what a successor should offer.
+    Column("services", Text, nullable=False, server_default=text("'[]'")),
+    # The last reminder that was told, and when the next one is due.
+    Column("reminded", String(16)),
+    Column("next_reminder_at", UtcDateTime),
+    _partial("ix_programmes_reminder", "next_reminder_at", where="next_reminder_at IS NOT NULL"),
     CheckConstraint("ends_on IS NOT NULL OR review_on IS NOT NULL", name="ends_or_review"),
 )
 
@@ -301,10 +307,16 @@ cases = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("do_not_contact", Boolean, nullable=False, server_default=text("false")),
+    # The agency that has taken over the responsibility, and since when.
+    Column("transferred_to", String(64)),
+    Column("transferred_at", UtcDateTime),
+    # She does not want to be handed over; how she was told where to turn is sealed.
+    Column("stays_at", UtcDateTime),
     # Closed because it turned out to be this other case's person.
     Column("merged_into", String(32)),
     _one_of("risk", Risk),
     _partial("ix_cases_open", "desk_id", "opened_at", where="closed_at IS NULL"),
+    _partial("ix_cases_programme", "programme_id", where="closed_at IS NULL"),
 )
 
 # Who is kept out of a case, or of a thread that has no case here, though she belongs to its desk.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
     draft = begin(network, "ada")
     ask(lantern, "POST", f"/refer/{draft}/person", "ada", person())
     ask(lantern, "POST", f"/refer/{draft}/consent", "ada", CONSENT)
+    programme = next(iter(lantern.client("ada").get("/api/v1/programmes")["programmes"]))["id"]
     consent = f"/cases/{sent['case']}/consents/{sent['consent']}"
     return {
         "home": ("ada", "/"),
@@ -87,6 +89,10 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "merge": ("ada", f"/cases/{sent['case']}/merge"),
         "copy": ("ada", consent + "/copy"),
         "capacity": ("ada", "/capacity"),
+        "programmes": ("ada", "/programmes"),
+        "programme": ("ada", f"/programmes/{programme}"),
+        "case programme": ("ada", f"/cases/{sent['case']}/programme"),
+        "rehearsal": ("ada", f"/rehearsal?until={datetime.now(UTC).date() + timedelta(days=200)}"),
         "withdraw": ("ada", consent + "/withdraw"),
         "renew": ("ada", consent + "/renew"),
         "followups": ("ada", "/followups"),

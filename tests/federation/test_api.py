@@ -14,13 +14,13 @@ import pytest
 
 from node.cli.client import ApiError, Client
 from node.cli.demo import one_time_code
-from node.web import case_api, staff_api
+from node.web import capacity_api, case_api, programme_api, staff_api
 from node.web.api import Route
 from protocol.codes import Role
 from tests.federation.nodes import RealNode, form
 
 CANARY = "Zzyzx-Canary"
-ROUTES = [*staff_api.ROUTES, *case_api.ROUTES]
+ROUTES = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES]
 CLOSED = [route for route in ROUTES if not route.is_open]
 
 

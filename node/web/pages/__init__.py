@@ -5,7 +5,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.web.pages import apart, capacity, case, entrance, exception, files, home, news, paper, people, refer, thread
+from node.web.pages import (
+    apart,
+    capacity,
+    case,
+    entrance,
+    exception,
+    files,
+    home,
+    news,
+    paper,
+    people,
+    programmes,
+    refer,
+    thread,
+)
 from node.web.pages.page import Page
 
 ALL: Final[list[Page]] = [
@@ -17,6 +31,7 @@ ALL: Final[list[Page]] = [
     *thread.PAGES,
     *case.PAGES,
     *capacity.PAGES,
+    *programmes.PAGES,
     *files.PAGES,
     *apart.PAGES,
     *paper.PAGES,

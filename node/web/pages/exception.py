@@ -109,6 +109,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
         is_minor=is_minor(draft),
         part_of=draft.get("part_of") or None,
+        programme_id=draft.get("programme") or None,
         basis=Basis(said["basis"]),
     )
     return go(f"/referrals/{sent.referral}?done=sent")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import approvals, capacity, cases, drafts, erasure, followups, show
+from node.casework import approvals, capacity, cases, drafts, erasure, followups, programmes, show
 from node.office import staff, tasks
 from node.storage.here import Here
 from node.storage.tables import messages, referrals, releases
@@ -65,6 +65,10 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/desks"
     if kind.startswith("alarm"):
         return "/agencies"
+    if kind in (programmes.ENDS_TASK, programmes.REVIEW_TASK):
+        return f"/programmes/{subject}"
+    if kind == programmes.ORPHAN_TASK:
+        return f"/cases/{subject}"
     if kind == capacity.TASK:
         return f"/capacity/{subject}"
     if kind == "sign-in-codes":

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, drafts, forms
+from node.casework import capacity, cases, drafts, forms, programmes
 from node.casework.calendars import peer_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
@@ -55,6 +55,8 @@ async def show_need(visit: Visit) -> web.StreamResponse:
     """What is needed, and how soon. A new draft, or one that she comes back to."""
     draft = await _load(visit) if "draft" in visit.params else _begun(visit.query)
     listed = await visit.read(office_desks.list_desks)
+    known = await visit.read(programmes.names)
+    today = visit.dates.field(visit.now)[:10]
     mine = [desk for desk in listed if desk["id"] in visit.actor.desks]
     if not mine:
         raise LocalError("no-desk", "You do not belong to a desk yet. Ask an officer of your agency to add you to one.")
@@ -63,6 +65,7 @@ async def show_need(visit: Visit) -> web.StreamResponse:
         visit.say("New referral: what is needed"),
         draft=draft,
         desks=mine,
+        programmes=[p for p in known.values() if p["ends_on"] is None or p["ends_on"] >= today],
         services=list(words.SERVICE),
         priorities=[Priority.NORMAL, Priority.URGENT, Priority.EMERGENCY],
     )
@@ -70,7 +73,7 @@ async def show_need(visit: Visit) -> web.StreamResponse:
 
 def _begun(given: Any) -> dict[str, Any]:
     """A new draft: of nobody yet, of a case, or after another referral (onward, or again)."""
-    return {name: given.get(name, "") for name in ("case", "part_of")}
+    return {name: given.get(name, "") for name in ("case", "part_of", "kind")}
 
 
 async def need(visit: Visit) -> web.StreamResponse:
@@ -97,6 +100,7 @@ async def need(visit: Visit) -> web.StreamResponse:
         "priority": visit.get("priority"),
         "desk": desk,
         "needed_by": needed_by,
+        "programme": visit.get("programme"),
         "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
     }
     return await _save(visit, draft, "agency")
@@ -398,6 +402,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
         risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
         part_of=draft.get("part_of") or None,
+        programme_id=draft.get("programme") or None,
         is_minor=is_minor(draft),
     )
     return go(f"/referrals/{sent.referral}?done=sent")

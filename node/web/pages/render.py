@@ -132,6 +132,10 @@ class Dates:
             value = value.astimezone(ZoneInfo(self.zone)).date()
         return str(format_date(value, "long", locale=self.language.locale))
 
+    def month(self, value: date) -> str:
+        """A month and its year, short."""
+        return str(format_date(value, "MMM y", locale=self.language.locale))
+
     def weekday(self, day: int) -> str:
         """The name of a weekday, 0 for Monday."""
         return str(get_day_names("wide", "stand-alone", self.language.locale)[day])

@@ -199,8 +199,19 @@ TASK: Final = {
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
     "approve-disclosure": N_("A colleague asks you to approve sharing without the person's consent."),
     "capacity-asked": N_("Another agency asks whether you could take somebody."),
+    "programme-ends": N_("A programme ends, and people in it still need somebody who goes on."),
+    "programme-review": N_("A programme without an end has to be looked at."),
+    "case-orphaned": N_("A programme has ended and nobody is responsible for a person in it. Find somebody now."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
+HANDOVER: Final = {
+    "moved": N_("Another agency is responsible"),
+    "stays": N_("She did not want to be handed over"),
+    "asked": N_("A transfer is under way"),
+    "declined": N_("A transfer was not taken on: choose another agency"),
+    "nobody": N_("Nobody yet"),
+}
+HANDOVER_CONSENT: Final = {"needed": N_("to be asked"), "given": N_("given"), "refused": N_("she said no")}
 TASK_OTHER: Final = {
     "message": N_("A message did not get through."),
     "alarm": N_("Something unusual was noticed in the exchange with another agency."),
@@ -487,6 +498,8 @@ DONE: Final = {
     "already": N_("This was sent already. Nothing was sent twice."),
     "discarded": N_("The draft is gone."),
     "asked": N_("Your colleagues are asked."),
+    "prepared": N_("The drafts are on your first page. Ask each person, then send."),
+    "moved-programme": N_("They go on in the other programme."),
     "asked-desks": N_("The desks are asked. You are told when they answer."),
     "answered": N_("The other desk is told."),
     "decided": N_("Your colleague is told."),
@@ -527,6 +540,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "htcds": HTCDS,
     "yes-no": YES_NO,
     "done": DONE,
+    "handover": HANDOVER,
+    "handover-consent": HANDOVER_CONSENT,
 }
 
 

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programmes that end: who is open in them, who takes whom over, what still has nobody. And a look ahead."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection
+
+from node.casework import cases, drafts, overview, programmes, rehearsal
+from node.office import staff
+from node.web.pages import words
+from node.web.pages.page import Page, Visit, go
+from node.web.pages.refer import desks_of_members
+from node.web.pages.sections import FormSections
+from node.web.programme_api import REHEARSE_DAYS
+from protocol import crypto
+from protocol.codes import Kind, Priority, Role
+from protocol.errors import LocalError
+from protocol.programme import BOARD_DAYS, Handover
+
+#: Transfers prepared in one act: each is a draft of hers, and each still needs its consent.
+PREPARE_MAX: Final = 20
+
+
+def _date(visit: Visit, name: str, *, is_needed: bool = False) -> date | None:
+    text = visit.get(name)
+    try:
+        return date.fromisoformat(text) if text or is_needed else None
+    except ValueError:
+        visit.problem(name, "Choose a date.")
+        return None
+
+
+async def show_programmes(visit: Visit) -> web.StreamResponse:
+    found = await visit.read(programmes.list_programmes, visit.services.here, visit.actor, visit.now)
+    today = visit.now.date()
+    return visit.page(
+        "programmes.html",
+        visit.say("Programmes"),
+        rows=found,
+        chart=_chart(found, today),
+        services=list(words.SERVICE),
+        board_days=BOARD_DAYS,
+        today=today.isoformat(),
+    )
+
+
+def _chart(rows: list[dict[str, Any]], today: date) -> dict[str, Any]:
+    """What ends when: a bar for each programme from a year ago to two years ahead, in parts of a thousand."""
+    first, last = today - timedelta(days=365), today + timedelta(days=730)
+
+    def place(day: date) -> int:
+        return max(0, min(1000, (day - first).days * 1000 // (last - first).days))
+
+    bars = []
+    for row in rows:
+        begin = place(date.fromisoformat(row["starts_on"]))
+        end = place(date.fromisoformat(row["ends_on"])) if row["ends_on"] else 1000
+        bars.append({"row": row, "x": begin, "width": max(6, end - begin)})
+    months = []
+    day = first.replace(day=1)
+    while day < last:
+        if day.month in (1, 7):
+            months.append({"x": place(day), "day": day})
+        day = (day + timedelta(days=32)).replace(day=1)
+    return {"bars": bars, "now": place(today), "months": months}
+
+
+async def add(visit: Visit) -> web.StreamResponse:
+    if not visit.get("name"):
+        visit.problem("name", "Give the programme a name.")
+    starts, ends, review = _date(visit, "starts_on", is_needed=True), _date(visit, "ends_on"), _date(visit, "review_on")
+    visit.refuse_if_problems()
+    await visit.do(
+        programmes.add,
+        name=visit.get("name"),
+        funder=visit.get("funder"),
+        starts_on=starts or visit.now.date(),
+        ends_on=ends,
+        review_on=review,
+        services=[int(service) for service in visit.all("services") if service in words.SERVICE],
+    )
+    return go("/programmes?done=added")
+
+
+async def show_board(visit: Visit) -> web.StreamResponse:
+    """Each open case of the programme, those without anybody first."""
+    query = visit.query
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        found = programmes.board(db, here, actor, now, programme_id=visit.params["programme"])
+        return {
+            **found,
+            "names": staff.names(db),
+            "people": overview.colleagues(db),
+            "others": [p for p in programmes.names(db).values() if p["id"] != visit.params["programme"]],
+        }
+
+    found = await visit.read(look)
+    rows = found["rows"]
+    counts = {str(state): sum(row["handover"] == state for row in rows) for state in Handover}
+    chosen = {"state": query.get("state", ""), "person": query.get("person", "")}
+    shown = [
+        row for row in rows if chosen["state"] in ("", row["handover"]) and chosen["person"] in ("", row["staff_id"])
+    ]
+    here = visit.services.here
+    draft = {"services": [str(service) for service in found["programme"]["services"]]}
+    successors = [d for d in desks_of_members(here, visit.now, draft, "", query.get("area", "")) if d["verified"]]
+    members = {agency: member.peer.name for agency, member in here.directory.members.items()}
+    return visit.page(
+        "programme.html",
+        visit.say("Hand-over"),
+        counts=counts,
+        states=list(Handover),
+        chosen=chosen,
+        shown=shown,
+        successors=successors,
+        agencies=members,
+        area=query.get("area", ""),
+        **found,
+    )
+
+
+async def change_end(visit: Visit) -> web.StreamResponse:
+    ends, review = _date(visit, "ends_on"), _date(visit, "review_on")
+    visit.refuse_if_problems()
+    programme_id = visit.params["programme"]
+    await visit.do(programmes.change_end, programme_id=programme_id, ends_on=ends, review_on=review)
+    return go(f"/programmes/{programme_id}?done=changed")
+
+
+async def act(visit: Visit) -> web.StreamResponse:
+    """For the ticked cases: into another programme, or a transfer prepared for each."""
+    chosen = visit.all("case")
+    if not chosen:
+        visit.problem("case", "Tick at least one case.")
+    if visit.get("what") == "assign":
+        if not visit.get("to"):
+            visit.problem("to", "Choose a programme.")
+        visit.refuse_if_problems()
+        await visit.do(programmes.assign, case_ids=chosen, programme_id=visit.get("to"))
+        return go(f"/programmes/{visit.params['programme']}?done=moved-programme")
+    if len(chosen) > PREPARE_MAX:
+        visit.problem("case", "Prepare a few at a time: each person is asked by herself.")
+    agency, _, desk = visit.get("successor").partition("/")
+    known = {d["key"] for d in desks_of_members(visit.services.here, visit.now, {}, "", "") if d["verified"]}
+    if visit.get("successor") not in known:
+        visit.problem("successor", "Choose one of the desks.")
+    visit.refuse_if_problems()
+    standing = await visit.read(programmes.names)
+    services = [str(s) for s in standing.get(visit.params["programme"], {"services": []})["services"]]
+    for case_id in chosen:
+        await _prepare(visit, case_id, agency, desk, services)
+    return go("/?done=prepared")
+
+
+async def _prepare(visit: Visit, case_id: str, agency: str, desk: str, services: list[str]) -> None:
+    """A draft of a transfer: everything that is known is filled in, and she is still to be asked."""
+    found = await visit.read(cases.read_case, visit.services.here, visit.actor, case_id)
+    known = {str(name): msgspec.json.decode(raw) for name, raw in found["sections"].items()}
+    asked = [str(entry["id"]) for entry in known.get("service", {}).get("services", []) if "id" in entry]
+    draft = {
+        "case": case_id,
+        "part_of": "",
+        "services": [s for s in asked if s in words.SERVICE] or services or ["1292"],
+        "priority": str(Priority.NORMAL),
+        "desk": found["desk_id"],
+        "needed_by": "",
+        "programme": "",
+        "kind": str(Kind.TRANSFER),
+        "agency": agency,
+        "peer_desk": desk,
+        "agreed_by_telephone_with": "",
+        "person": {**FormSections.fields_of(known), "risk": [found["risk"]]},
+    }
+    await visit.do(drafts.save, draft_id=crypto.new_id(), desk_id=found["desk_id"], form=draft)
+
+
+# -- one case --------------------------------------------------------------------------------------------------------
+
+
+async def show_case_programme(visit: Visit) -> web.StreamResponse:
+    def look(db: Connection) -> dict[str, Any]:
+        standing = programmes.standing(db, visit.actor, visit.now, visit.params["case"])
+        return {**standing, "programmes": list(programmes.names(db).values())}
+
+    found = await visit.read(look)
+    return visit.page("case_programme.html", visit.say("Programme and hand-over"), **found)
+
+
+async def change_case_programme(visit: Visit) -> web.StreamResponse:
+    case_id = visit.params["case"]
+    if visit.get("what") == "stays":
+        if not visit.get("told"):
+            visit.problem("told", "Write where she was told to turn, and what she took with her.")
+        visit.refuse_if_problems()
+        await visit.do(programmes.stays, case_id=case_id, told=visit.get("told"))
+    else:
+        if not visit.get("programme"):
+            visit.problem("programme", "Choose a programme.")
+        visit.refuse_if_problems()
+        await visit.do(programmes.assign, case_ids=[case_id], programme_id=visit.get("programme"))
+    return go(f"/cases/{case_id}?done=saved")
+
+
+# -- a look ahead ----------------------------------------------------------------------------------------------------
+
+
+async def show_rehearsal(visit: Visit) -> web.StreamResponse:
+    """The node's own clock runs forward over a copy of what is open. Nothing is touched, nothing is sent."""
+    visit.actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
+    until_text = visit.query.get("until", "")
+    found = None
+    if until_text:
+        until = visit.dates.parse(until_text)
+        if until is None or not visit.now < until <= visit.now + timedelta(days=REHEARSE_DAYS):
+            raise LocalError("rehearse-until", "Choose a day within the next two years.")
+        changes = rehearsal.Changes(ends=_ends(visit), leaves=_leaves(visit))
+        found = await visit.read(rehearsal.rehearse, visit.services.here, visit.actor, visit.now, until, changes)
+
+    def look(db: Connection) -> dict[str, Any]:
+        return {"programmes": list(programmes.names(db).values()), "people": overview.colleagues(db)}
+
+    shown = await visit.read(look)
+    return visit.page("rehearsal.html", visit.say("Look ahead"), found=found, until=until_text, **shown)
+
+
+def _ends(visit: Visit) -> dict[str, date]:
+    programme, day = visit.query.get("programme", ""), visit.query.get("ends_on", "")
+    try:
+        return {programme: date.fromisoformat(day)} if programme and day else {}
+    except ValueError:
+        raise LocalError("rehearse-until", "Choose a day within the next two years.") from None
+
+
+def _leaves(visit: Visit) -> dict[str, datetime]:
+    person, day = visit.query.get("person", ""), visit.query.get("leaves_on", "")
+    at = visit.dates.parse(day) if person and day else None
+    return {} if at is None else {person: at}
+
+
+PAGES: Final = [
+    Page("/programmes", show_programmes, add),
+    Page("/programmes/{programme}", show_board, act),
+    Page("/programmes/{programme}/end", None, change_end, again=show_board),
+    Page("/cases/{case}/programme", show_case_programme, change_case_programme),
+    Page("/rehearsal", show_rehearsal),
+]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff API: programmes, the hand-over of the cases in them, and a look ahead."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from node.casework import programmes, rehearsal
+from node.casework.rehearsal import Changes
+from node.web.api import Call, Route
+from node.web.case_api import Body
+from protocol.encoding import Id
+from protocol.errors import LocalError
+
+#: How far a look ahead may go.
+REHEARSE_DAYS: Final = 730
+
+
+class NewProgramme(Body, frozen=True, kw_only=True):
+    name: str
+    starts_on: date
+    funder: str = ""
+    ends_on: date | None = None
+    review_on: date | None = None
+    services: tuple[int, ...] = ()
+
+
+class NewEnd(Body, frozen=True, kw_only=True):
+    ends_on: date | None = None
+    review_on: date | None = None
+
+
+class Assigned(Body, frozen=True, kw_only=True):
+    cases: tuple[Id, ...]
+
+
+class Stays(Body, frozen=True, kw_only=True):
+    told: str
+
+
+class Ahead(Body, frozen=True, kw_only=True):
+    until: datetime
+    ends: dict[Id, date] = msgspec.field(default_factory=dict)
+    leaves: dict[Id, datetime] = msgspec.field(default_factory=dict)
+
+
+async def list_programmes(call: Call) -> Any:
+    return {"programmes": await call.read(programmes.list_programmes, call.services.here, call.actor, call.now)}
+
+
+async def add(call: Call) -> Any:
+    fields = {name: getattr(call.body, name) for name in call.body.__struct_fields__}
+    return {"programme": await call.do(programmes.add, **fields)}
+
+
+async def show_board(call: Call) -> Any:
+    return await call.read(
+        programmes.board, call.services.here, call.actor, call.now, programme_id=call.params["programme"]
+    )
+
+
+async def change_end(call: Call) -> Any:
+    body = call.body
+    programme_id = call.params["programme"]
+    await call.do(programmes.change_end, programme_id=programme_id, ends_on=body.ends_on, review_on=body.review_on)
+    return {"changed": True}
+
+
+async def assign(call: Call) -> Any:
+    return {
+        "assigned": await call.do(programmes.assign, case_ids=call.body.cases, programme_id=call.params["programme"])
+    }
+
+
+async def stays(call: Call) -> Any:
+    await call.do(programmes.stays, case_id=call.params["case"], told=call.body.told)
+    return {"recorded": True}
+
+
+async def rehearse(call: Call) -> Any:
+    """Nothing real is touched or sent."""
+    body = call.body
+    if body.until.tzinfo is None or not call.now < body.until <= call.now + timedelta(days=REHEARSE_DAYS):
+        raise LocalError("rehearse-until", "Choose a day within the next two years.")
+    changes = Changes(ends=body.ends, leaves=body.leaves)
+    return await call.read(rehearsal.rehearse, call.services.here, call.actor, call.now, body.until, changes)
+
+
+ROUTES: Final = [
+    Route("GET", "/programmes", list_programmes, "Programmes, those that end first before the others"),
+    Route("POST", "/programmes", add, "Add a programme", NewProgramme),
+    Route("GET", "/programmes/{programme}", show_board, "The hand-over of each open case of a programme"),
+    Route("POST", "/programmes/{programme}/end", change_end, "A programme ends on another day", NewEnd),
+    Route("POST", "/programmes/{programme}/cases", assign, "Cases belong to this programme", Assigned),
+    Route("POST", "/cases/{case}/stays", stays, "She does not want to be handed over", Stays),
+    Route("POST", "/rehearsal", rehearse, "What will have happened by a day if nobody does anything", Ahead),
+]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A project ends, at a real browser: the board shows who has nobody, one person moves, one says no."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from node.cli.client import ApiError
+from tests.browser.conftest import Meet, Network
+from tests.browser.test_referral import agree, arrive
+from tests.federation.nodes import form
+from tests.federation.test_operator import run
+
+TODAY = datetime.now(UTC).date()
+
+
+def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet) -> None:
+    if "tina" not in network.lantern.ids:
+        network.lantern.add("tina", ["caseworker", "supervisor"], joins=True)
+    api = network.lantern.client("tina")
+    irma = meet(network.harbour, "irma")
+    tina = meet(network.lantern, "tina")
+    tina.open("/programmes")
+    tina.page.locator("summary", has_text="Add a programme").click()
+    tina.fill("Name", "Invented harbour lights")
+    tina.fill("Last day", (TODAY + timedelta(days=40)).isoformat())
+    tina.click("Add")
+    assert tina.sees("Added.") and tina.sees("Invented harbour lights")
+    programme = next(p["id"] for p in api.get("/api/v1/programmes")["programmes"] if p["name"].startswith("Invented"))
+    sent = [api.post("/api/v1/refer", {"form": form(network.harbour.node)}) for _ in range(2)]
+    moves, stays = (s["case"] for s in sent)
+    api.post(f"/api/v1/programmes/{programme}/cases", {"cases": [moves, stays]})
+    tina.open(f"/programmes/{programme}")
+    assert tina.sees("2 people still need somebody who goes on.") and tina.sees("0 of 2")
+    # One says no.
+    tina.open(f"/cases/{stays}/programme")
+    tina.fill("Where she was told to turn", "The invented counter; she has her copy.")
+    tina.click("Record it")
+    # One moves: prepared from the board, she is asked, the other agency accepts.
+    tina.open(f"/programmes/{programme}?state=nobody")
+    tina.page.locator(f"input[value='{moves}']").check()
+    tina.page.get_by_label("To", exact=True).select_option(index=1)
+    tina.click("Prepare")
+    assert tina.sees("The drafts are on your first page.")
+    draft = tina.page.locator("a[href^='/refer/']").first.get_attribute("href") or ""
+    tina.open(draft.replace("/need", "/consent"))
+    agree(tina)
+    tina.choose("In which language was it explained?", "en")
+    tina.click("Go on")
+    tina.click("Send")
+    tina.page.wait_for_url(re.compile("/referrals/[0-9a-f]{32}"))
+    referral = re.findall(r"/referrals/([0-9a-f]{32})", tina.page.url)[0]
+    arrive(irma, referral)
+    assert irma.sees("The other agency becomes responsible") or irma.page.locator("h1").inner_text()
+    irma.page.locator("summary", has_text="Accept").click()
+    irma.page.locator("details[open]").get_by_role("button", name="Accept", exact=True).last.click()
+    for _ in range(100):
+        tina.open(f"/programmes/{programme}")
+        if tina.sees("2 of 2"):
+            break
+        tina.page.wait_for_timeout(100)
+    assert tina.sees("Everybody has somebody who goes on.")
+    tina.open(f"/cases/{moves}")
+    assert tina.sees("is responsible since")
+    assert [fault for fault in tina.faults + irma.faults if "422" not in fault] == []
+
+
+def test_a_look_ahead_shows_who_would_have_nobody(network: Network, meet: Meet) -> None:
+    if "tina" not in network.lantern.ids:
+        network.lantern.add("tina", ["caseworker", "supervisor"], joins=True)
+    api = network.lantern.client("tina")
+    ends = TODAY + timedelta(days=20)
+    made = api.post(
+        "/api/v1/programmes",
+        {"name": "Invented winter", "starts_on": TODAY.isoformat(), "ends_on": ends.isoformat()},
+    )["programme"]
+    case = api.post("/api/v1/refer", {"form": form(network.harbour.node)})["case"]
+    api.post(f"/api/v1/programmes/{made}/cases", {"cases": [case]})
+    tina = meet(network.lantern, "tina")
+    tina.open("/rehearsal")
+    tina.fill("Until", (ends + timedelta(days=30)).isoformat())
+    tina.click("Look ahead")
+    assert tina.sees("1 person has nobody.") and tina.page.locator(f"a[href='/cases/{case}']").count() == 1
+    tina.page.get_by_label("If this programme").select_option(made)
+    tina.fill("ended on", (ends + timedelta(days=300)).isoformat())
+    tina.click("Look ahead")
+    assert tina.sees("0 people have nobody."), "extended in the rehearsal alone"
+    board = api.get(f"/api/v1/programmes/{made}")
+    assert board["programme"]["ends_on"] == ends.isoformat()
+    client = network.lantern.client("tina")
+    client.keep_session()
+    ahead = run(network.lantern.node.folder, "rehearse", "--until", (ends + timedelta(days=30)).isoformat())
+    assert ahead.returncode == 0 and "1 people have nobody" in ahead.stdout and case in ahead.stdout, ahead.stderr
+    listed = run(network.lantern.node.folder, "programme", "list")
+    assert "Invented winter" in listed.stdout
+
+
+def test_the_board_is_for_who_is_responsible(network: Network) -> None:
+    for handle in ("carla", "adam", "aldo", "vera"):
+        for path in ("/api/v1/programmes", "/api/v1/programmes/" + "0" * 32):
+            with pytest.raises(ApiError) as refused:
+                network.lantern.client(handle).get(path)
+            assert refused.value.code == "forbidden"

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A project ends: each person in it moves, says no, or stays visible until somebody is responsible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from node.casework import cases, programmes, referrals, rehearsal, show
+from node.casework.rehearsal import Changes
+from node.office import staff, tasks
+from node.storage.tables import audit, followups, metadata
+from node.storage.tables import cases as case_rows
+from protocol.codes import Kind, Purpose, Risk, Role, StatusReason
+from protocol.errors import LocalError
+from protocol.referral import Action
+from tests.casework.test_approvals import colleague
+from tests.world import SECTIONS, START, Agency, agree, new_case, refer, settle_all
+
+DAY = timedelta(days=1)
+TODAY = START.date()
+
+
+def add(agency: Agency, days: int | None = 100, name: str = "Invented project", **fields: Any) -> str:
+    ends = None if days is None else TODAY + days * DAY
+    fields = {"funder": "Invented fund", "starts_on": TODAY - 100 * DAY, "ends_on": ends} | fields
+    return agency.do(programmes.add, START, name=name, **fields)
+
+
+def inside(agency: Agency, programme: str, risk: Risk = Risk.NONE) -> str:
+    case = new_case(agency, risk=risk)
+    agency.do(programmes.assign, START, case_ids=[case], programme_id=programme)
+    return case
+
+
+def transfer(one: Agency, other: Agency, case: str) -> str:
+    release = agree(one, other, case, purposes=(Purpose.TRANSFER,))
+    sent = one.do(
+        referrals.send,
+        START,
+        case_id=case,
+        release_id=release,
+        peer_desk=other.desk,
+        sections=SECTIONS,
+        kind=Kind.TRANSFER,
+    )
+    settle_all((one, other), START)
+    return sent
+
+
+def board(agency: Agency, programme: str, now: datetime = START) -> dict[str, dict[str, Any]]:
+    found = agency.store.read(programmes.board, agency.here, agency.actor, now, programme_id=programme)
+    return {row["id"]: row for row in found["rows"]}
+
+
+def open_tasks(agency: Agency) -> list[tuple[str, str, str]]:
+    """But for the agency's first programme, which has a review date of its own."""
+    found = agency.store.read(tasks.list_tasks, agency.actor)
+    return [(t["kind"], t["subject_id"], t["role"]) for t in found if t["kind"] != programmes.REVIEW_TASK]
+
+
+def pass_time(agency: Agency, until: datetime) -> None:
+    at = START
+    while at < until:
+        at = min(at + timedelta(hours=12), until)
+        while agency.store.write(programmes.remind, agency.here, at):
+            pass
+
+
+def code_of(fn: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(LocalError) as refused:
+        fn(*args, **kwargs)
+    return refused.value.code
+
+
+def test_responsibility_moves_only_when_the_successor_accepts(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    programme = add(one)
+    case = inside(one, programme)
+    assert board(one, programme)[case]["handover"] == "nobody" and board(one, programme)[case]["consent"] == "needed"
+    sent = transfer(one, other, case)
+    row = board(one, programme)[case]
+    assert (row["handover"], row["consent"], row["to"]) == ("asked", "given", other.id)
+    assert row["transferred_to"] is None, "until then the old agency stays responsible"
+    other.do(referrals.act, START, referral_id=sent, action=Action.ACCEPT, risk=Risk.HIGH)
+    settle_all(pair, START)
+    row = board(one, programme)[case]
+    assert (row["handover"], row["transferred_to"]) == ("moved", other.id)
+    left = select(func.count()).where(
+        followups.c.case_id == case, followups.c.ours.is_(True), followups.c.ended.is_(False)
+    )
+    assert one.store.read(lambda db: db.execute(left).scalar()) == 0
+    watched = one.store.read(show.show, one.here, one.actor, START, referral_id=sent)["followups"]
+    assert [f["ours"] for f in watched] == [False], "the successor's plan is watched from here"
+
+
+def test_a_transfer_that_is_not_taken_on_comes_back_with_its_reason(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    programme = add(one)
+    case = inside(one, programme)
+    sent = transfer(one, other, case)
+    other.do(
+        referrals.act, START, referral_id=sent, action=Action.REJECT, reason=StatusReason.NO_CAPACITY, text="Full."
+    )
+    settle_all(pair, START)
+    row = board(one, programme)[case]
+    assert row["handover"] == "declined" and row["transferred_to"] is None
+
+
+def test_an_ordinary_referral_moves_nobody(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    programme = add(one)
+    case = inside(one, programme)
+    release = agree(one, other, case)
+    sent = one.do(referrals.send, START, case_id=case, release_id=release, peer_desk=other.desk, sections=SECTIONS)
+    settle_all(pair, START)
+    other.do(referrals.act, START, referral_id=sent, action=Action.ACCEPT, risk=Risk.NONE)
+    settle_all(pair, START)
+    assert board(one, programme)[case]["handover"] == "nobody"
+
+
+def test_her_no_is_an_end_with_where_she_was_told_to_turn(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one)
+    case = inside(one, programme)
+    assert code_of(one.do, programmes.stays, START, case_id=case, told=" ") == "told-where"
+    one.do(programmes.stays, START, case_id=case, told="The invented counter in Example Street; she has her copy.")
+    assert board(one, programme)[case]["handover"] == "stays"
+    pass_time(one, START + 120 * DAY)
+    assert not [t for t in open_tasks(one) if t[0] == programmes.ORPHAN_TASK]
+
+
+def test_who_is_told_moves_up_and_at_the_end_each_person_is_somebodys_task(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    programme = add(one, 100)
+    case, handed = inside(one, programme), inside(one, programme)
+    other.do(referrals.act, START, referral_id=transfer(one, other, handed), action=Action.ACCEPT, risk=Risk.NONE)
+    settle_all(pair, START)
+    pass_time(one, START + 11 * DAY)
+    assert open_tasks(one) == [(programmes.ENDS_TASK, programme, Role.SUPERVISOR)]
+    pass_time(one, START + 94 * DAY)
+    assert open_tasks(one) == [(programmes.ENDS_TASK, programme, Role.DIRECTOR)], "a week before"
+    pass_time(one, START + 102 * DAY)
+    assert (programmes.ORPHAN_TASK, case, Role.DIRECTOR) in open_tasks(one)
+    assert not [t for t in open_tasks(one) if t[1] == handed]
+    assert board(one, programme, START + 102 * DAY)[case]["orphaned"]
+    assert one.store.read(programmes.count_orphaned, one.here, START + 102 * DAY) == 1
+    pass_time(one, START + 400 * DAY)
+    closed = select(case_rows.c.closed_at).where(case_rows.c.id == case)
+    assert one.store.read(lambda db: db.execute(closed).scalar()) is None, "time closes nothing"
+
+
+def test_a_node_that_was_off_tells_once(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one, 100)
+    inside(one, programme)
+    while one.store.write(programmes.remind, one.here, START + 95 * DAY):
+        pass
+    assert [t[0] for t in open_tasks(one)] == [programmes.ENDS_TASK]
+    told = select(func.count()).where(audit.c.action.like("programme.ends-%"))
+    assert one.store.read(lambda db: db.execute(told).scalar()) == 1
+
+
+def test_extending_is_one_act_and_everything_is_found_anew(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one, 20)
+    case = inside(one, programme)
+    pass_time(one, START + 25 * DAY)
+    assert (programmes.ORPHAN_TASK, case, Role.DIRECTOR) in open_tasks(one)
+    later = START + 25 * DAY
+    one.do(programmes.change_end, later, programme_id=programme, ends_on=TODAY + 400 * DAY)
+    assert open_tasks(one) == [] and not board(one, programme, later)[case]["orphaned"]
+    one.do(programmes.change_end, later, programme_id=programme, ends_on=TODAY + 40 * DAY)
+    assert [t[0] for t in open_tasks(one)] == [programmes.ENDS_TASK], "shortened: who has to know is told at once"
+
+
+def test_a_finished_programme_takes_nobody_new(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    general = next(iter(one.store.read(programmes.names)))
+    one.do(programmes.change_end, START, programme_id=general, ends_on=TODAY)
+    running = add(one)
+    later = START + 2 * DAY
+    case = one.do(cases.open_case, later, desk_id=one.desk, risk=Risk.NONE)
+    row = one.store.read(cases.read_case, one.here, one.actor, case)
+    assert row["programme_id"] == running
+
+
+def test_what_cannot_be_is_refused(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    assert code_of(add, one, None) == "programme-end"
+    assert code_of(add, one, -200) == "programme-order"
+    assert code_of(add, one, name="") == "programme-name"
+    add(one)
+    assert code_of(add, one) == "programme-known"
+    assert code_of(one.do, programmes.assign, START, case_ids=["0" * 32], programme_id="1" * 32) == "unknown-programme"
+    worker = replace(one.actor, roles=frozenset({Role.CASEWORKER}))
+    for refused in (
+        lambda: one.store.read(programmes.list_programmes, one.here, worker, START),
+        lambda: one.store.read(programmes.board, one.here, worker, START, programme_id="1" * 32),
+        lambda: one.store.write(
+            programmes.change_end, one.here, worker, START, programme_id="1" * 32, ends_on=date(2030, 1, 1)
+        ),
+        lambda: one.store.read(rehearsal.rehearse, one.here, worker, START, START + DAY, Changes()),
+    ):
+        assert code_of(refused) == "forbidden"
+
+
+def test_a_supervisor_of_another_desk_sees_that_somebody_waits_and_not_who(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one)
+    case = one.do(
+        cases.open_case,
+        START,
+        desk_id=one.desk,
+        risk=Risk.NONE,
+        sections={next(iter(SECTIONS)): b"{}", **{s: b'{"case_code":"SEEN"}' for s in SECTIONS if s == "identity"}},
+        programme_id=programme,
+    )
+    outside = replace(one.actor, desks=frozenset())
+    found = one.store.read(programmes.board, one.here, outside, START, programme_id=programme)["rows"]
+    assert [(row["id"], row["code"], row["is_mine"]) for row in found] == [(case, "", False)]
+
+
+def test_a_look_ahead_says_who_would_have_nobody_and_touches_nothing(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    programme = add(one, 100)
+    lonely = inside(one, programme)
+    irma = colleague(one, Role.CASEWORKER)
+
+    def snapshot() -> dict[str, list[Any]]:
+        return one.store.read(
+            lambda db: {t.name: sorted(map(repr, db.execute(select(t)).all())) for t in metadata.sorted_tables}
+        )
+
+    theirs = refer(other, one)
+    settle_all(pair, START)
+    one.do(referrals.act, START, referral_id=theirs, action=Action.ACCEPT, risk=Risk.NONE, staff_id=irma.staff_id)
+    before = snapshot()
+
+    def look(until: datetime, changes: Changes | None = None) -> dict[str, Any]:
+        return one.store.read(rehearsal.rehearse, one.here, one.actor, START, until, changes or Changes())
+
+    assert look(START + 90 * DAY)["nobody_count"] == 0
+    ahead = look(START + 110 * DAY)
+    assert [n["case"] for n in ahead["nobody"]] == [lonely] and ahead["tasks"][programmes.ORPHAN_TASK] == 1
+    assert ahead["followups"] >= 1 and ahead["on_nobody_count"] == 0
+    assert look(START + 30 * DAY, Changes(ends={programme: TODAY + 10 * DAY}))["nobody_count"] == 1
+    gone = look(START + 30 * DAY, Changes(leaves={irma.staff_id: START + DAY}))
+    assert gone["on_nobody_count"] == gone["followups"] >= 1
+    assert snapshot() == before
+
+
+def test_a_person_who_left_leaves_follow_ups_on_nobodys_desk(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    irma = colleague(one, Role.CASEWORKER)
+    theirs = refer(other, one)
+    settle_all(pair, START)
+    one.do(referrals.act, START, referral_id=theirs, action=Action.ACCEPT, risk=Risk.NONE, staff_id=irma.staff_id)
+    one.do(lambda db, here, actor, now: staff.disable(db, here, actor, now, irma.staff_id), START)
+    ahead = one.store.read(rehearsal.rehearse, one.here, one.actor, START, START + 30 * DAY, Changes())
+    assert ahead["on_nobody_count"] == ahead["followups"]
