@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A funded project ends, and orphans nobody: who is told when, and where the hand-over of each case stands.
 
-Pure functions (Specification, 12.3 and 12.4). Nothing here closes a case: at the end it has moved, the person has said no, or it
-stays visible until somebody is responsible.
+Pure functions (Specification, 12.3 and 12.4). Nothing here closes a case: at the end it has moved, the person has said
+no, or it stays visible until somebody is responsible.
 """
 
 from __future__ import annotations
