@@ -23,7 +23,7 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics
-from node.casework import attachments, capacity, drafts, followups, programmes, sweeps
+from node.casework import alerts, attachments, capacity, drafts, followups, programmes, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -39,7 +39,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
-from node.web import capacity_api, case_api, problems, programme_api, staff_api
+from node.web import alert_api, capacity_api, case_api, problems, programme_api, staff_api
 from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
@@ -191,7 +191,7 @@ class Node:
             client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[*proxied, self._explain_refusals]
         )
         application.on_response_prepare.append(set_headers)
-        routes = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES]
+        routes = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES, *alert_api.ROUTES]
         Api(self._services, routes).add_to(application, is_local=is_local)
         document = describe(routes, version("staffetta"))
 
@@ -265,6 +265,7 @@ class Node:
         jobs: list[tuple[str, Callable[..., int]]] = [
             ("referrals", sweeps.attend),
             ("followups", followups.sweep),
+            ("alerts", alerts.sweep),
             ("programmes", programmes.remind),
             ("erasures", sweeps.miss_erasures),
             ("gaps", sweeps.ask_for_gaps),
@@ -319,6 +320,7 @@ class Node:
         await self.database.write(capacity.end_passed, self.here, now)
         await self.database.write(capacity.forget_old, self.here, now)
         await self.database.write(sweeps.watch_desks, self.here, now)
+        await self.database.write(alerts.test_paths, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 

@@ -112,6 +112,104 @@ class ChildAge(StrEnum):
     TO_17 = "12-17"
 
 
+class AlertForm(StrEnum):
+    """What an alert may say of anybody. The first has no field that could name somebody."""
+
+    PLACE_OR_PATTERN = "place-or-pattern"
+    PSEUDONYMOUS_PERSON = "pseudonymous-person"
+    IDENTIFIED_PERSON = "identified-person"
+
+
+class AlertCategory(StrEnum):
+    """What it is about."""
+
+    IMMEDIATE_DANGER = "immediate-danger"
+    MISSING_PERSON = "missing-person"
+    TRAFFICKER_NEARBY = "trafficker-nearby"
+    VENUE = "venue"
+    TRAVEL_IMMINENT = "travel-imminent"
+    FORCED_RETURN = "forced-return"
+    PATTERN = "pattern"
+
+
+class Urgency(StrEnum):
+    """CAP 1.2: how soon somebody has to act."""
+
+    IMMEDIATE = "Immediate"
+    EXPECTED = "Expected"
+    FUTURE = "Future"
+    UNKNOWN = "Unknown"
+
+
+class Severity(StrEnum):
+    """CAP 1.2."""
+
+    EXTREME = "Extreme"
+    SEVERE = "Severe"
+    MODERATE = "Moderate"
+    MINOR = "Minor"
+    UNKNOWN = "Unknown"
+
+
+class Certainty(StrEnum):
+    """CAP 1.2."""
+
+    OBSERVED = "Observed"
+    LIKELY = "Likely"
+    POSSIBLE = "Possible"
+    UNLIKELY = "Unlikely"
+    UNKNOWN = "Unknown"
+
+
+class Asked(StrEnum):
+    """What the sender asks for."""
+
+    ACT_NOW = "act-now"
+    ADVISE = "advise"
+    RECORD = "record"
+    DO_NOT_APPROACH = "do-not-approach"
+
+
+class Light(StrEnum):
+    """TLP 2.0 and PAP: who may see it, what may be done with it."""
+
+    RED = "red"
+    AMBER = "amber"
+    GREEN = "green"
+    CLEAR = "clear"
+
+
+class Handling(StrEnum):
+    """Europol handling codes: H0 use, H1 not in court without permission, H2 not passed on, H3 other."""
+
+    H0 = "H0"
+    H1 = "H1"
+    H2 = "H2"
+    H3 = "H3"
+
+
+class Source(StrEnum):
+    """Reliability of the source."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    X = "X"
+
+
+class AlertStatus(StrEnum):
+    """Seen is not acted: each step is its own."""
+
+    RAISED = "raised"
+    ACKNOWLEDGED = "acknowledged"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    ACTED = "acted"
+    NO_ACTION = "no-action"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
 class Kind(StrEnum):
     """`referral`: the source stays responsible for the case; `transfer`: responsibility moves, at `accepted` only."""
 

@@ -12,10 +12,17 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from protocol.codes import (
+    AlertCategory,
+    AlertForm,
+    AlertStatus,
+    Asked,
     Basis,
     BusinessStatus,
+    Certainty,
     ChildAge,
+    Handling,
     Kind,
+    Light,
     MessageType,
     Onward,
     Priority,
@@ -23,8 +30,11 @@ from protocol.codes import (
     ReceiptStatus,
     Risk,
     Section,
+    Severity,
+    Source,
     Spoken,
     Status,
+    Urgency,
 )
 from protocol.encoding import (
     ATTACHMENT_MAX_PARTS,
@@ -181,6 +191,64 @@ class AttachmentPart(Concerning, frozen=True, kw_only=True, tag="attachment.part
     parts: Annotated[int, msgspec.Meta(ge=1, le=ATTACHMENT_MAX_PARTS)]
 
 
+class Marking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may see it, what may be done with it, how far it may be relied on (TLP 2.0, PAP, Europol, 4x4)."""
+
+    tlp: Light
+    pap: Light
+    handling: Handling
+    source: Source
+    grade: Annotated[int, msgspec.Meta(ge=1, le=4)]
+
+
+class AlertRaise(Threaded, frozen=True, kw_only=True, tag="alert.raise"):
+    """Tells a liaison. Its id is the alert's id; what, where and when are sealed. `test`: nothing is, for nobody."""
+
+    form: AlertForm
+    category: AlertCategory
+    urgency: Urgency
+    severity: Severity
+    certainty: Certainty
+    asked: Asked
+    marking: Marking
+    reply_desk: Id
+    deliver_by: Seconds
+    test: bool = False
+
+
+class About(Threaded, frozen=True, kw_only=True):
+    """A message about one alert."""
+
+    alert: Id
+
+
+class AlertSeen(About, frozen=True, kw_only=True, tag="alert.seen"):
+    """Somebody has opened it. That is not an acknowledgement."""
+
+    at: Seconds
+
+
+class AlertAck(About, frozen=True, kw_only=True, tag="alert.ack"):
+    """A person has acknowledged it; to a test, the node."""
+
+    at: Seconds
+
+
+class AlertUpdate(About, frozen=True, kw_only=True, tag="alert.update"):
+    """An act of either side, and the status after it. Texts and reasons are sealed."""
+
+    action: Literal["accept", "refuse", "act", "no-action", "close", "ask", "answer"]
+    status: AlertStatus
+
+
+class AlertCancel(About, frozen=True, kw_only=True, tag="alert.cancel"):
+    """The sender asks to stop."""
+
+
+class AlertCancelConfirm(About, frozen=True, kw_only=True, tag="alert.cancel-confirm"):
+    """The receiver has stopped."""
+
+
 class ConsentWithdraw(Threaded, frozen=True, kw_only=True, tag="consent.withdraw"):
     """A release has ended by the person's wish. The node locks what came under it at once.
 
@@ -311,6 +379,12 @@ Content = (
     | ReferralNote
     | SectionReplace
     | AttachmentPart
+    | AlertRaise
+    | AlertSeen
+    | AlertAck
+    | AlertUpdate
+    | AlertCancel
+    | AlertCancelConfirm
     | ConsentWithdraw
     | ConsentLocked
     | ConsentErased
@@ -355,6 +429,14 @@ SUPPORTED: Final = frozenset(MessageType(kind.__struct_config__.tag) for kind in
 def type_of(content: Content) -> MessageType:
     """The code of a message's type."""
     return MessageType(str(content.__struct_config__.tag))
+
+
+def subject_of(content: Content | Peek | Header) -> str | None:
+    """The referral or the alert that a message begins or is about; None for one that is about neither."""
+    if isinstance(content, (ReferralRequest, AlertRaise)):
+        return content.id
+    found: str | None = getattr(content, "referral", None) or getattr(content, "alert", None)
+    return found
 
 
 def pack(content: Content) -> bytes:

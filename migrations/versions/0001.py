@@ -187,6 +187,7 @@ def upgrade() -> None:
         sa.Column("audience", sa.String(length=48), nullable=False),
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("urgent_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("audience", name=op.f("pk_notices")),
     )
     op.create_table(
@@ -602,6 +603,58 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "alerts",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("thread_id", sa.String(length=32), nullable=False),
+        sa.Column("side", sa.String(length=8), nullable=False),
+        sa.Column("desk_id", sa.String(length=32), nullable=False),
+        sa.Column("staff_id", sa.String(length=32), nullable=True),
+        sa.Column("category", sa.String(length=24), nullable=False),
+        sa.Column("urgency", sa.String(length=12), nullable=False),
+        sa.Column("severity", sa.String(length=12), nullable=False),
+        sa.Column("certainty", sa.String(length=12), nullable=False),
+        sa.Column("asked", sa.String(length=16), nullable=False),
+        sa.Column("marking", sa.Text(), nullable=False),
+        sa.Column("test", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("cancellation_requested", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("question_open", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("raised_at", sa.BigInteger(), nullable=False),
+        sa.Column("delivered_at", sa.BigInteger(), nullable=True),
+        sa.Column("seen_at", sa.BigInteger(), nullable=True),
+        sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("second", sa.String(length=97), nullable=True),
+        sa.Column("second_id", sa.String(length=32), nullable=True),
+        sa.Column("step", sa.String(length=24), nullable=True),
+        sa.Column("next_step_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.CheckConstraint(
+            "category IN ('immediate-danger', 'missing-person', 'trafficker-nearby', 'venue', 'travel-imminent', 'forced-return', 'pattern')",
+            name=op.f("ck_alerts_category"),
+        ),
+        sa.CheckConstraint("side IN ('source', 'target')", name=op.f("ck_alerts_side")),
+        sa.CheckConstraint(
+            "status IN ('raised', 'acknowledged', 'accepted', 'refused', 'acted', 'no-action', 'closed', 'cancelled')",
+            name=op.f("ck_alerts_status"),
+        ),
+        sa.CheckConstraint("urgency IN ('Immediate', 'Expected', 'Future', 'Unknown')", name=op.f("ck_alerts_urgency")),
+        sa.ForeignKeyConstraint(["desk_id"], ["desks.id"], name=op.f("fk_alerts_desk_id")),
+        sa.ForeignKeyConstraint(["thread_id"], ["threads.id"], name=op.f("fk_alerts_thread_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+    )
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.create_index("ix_alerts_desk", ["desk_id", "raised_at"], unique=False)
+        batch_op.create_index(
+            "ix_alerts_step",
+            ["next_step_at"],
+            unique=False,
+            sqlite_where=sa.text("next_step_at IS NOT NULL"),
+            postgresql_where=sa.text("next_step_at IS NOT NULL"),
+        )
+        batch_op.create_index(batch_op.f("ix_alerts_thread_id"), ["thread_id"], unique=False)
+
+    op.create_table(
         "referrals",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("thread_id", sa.String(length=32), nullable=False),
@@ -748,6 +801,16 @@ def downgrade() -> None:
         )
 
     op.drop_table("referrals")
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_alerts_thread_id"))
+        batch_op.drop_index(
+            "ix_alerts_step",
+            sqlite_where=sa.text("next_step_at IS NOT NULL"),
+            postgresql_where=sa.text("next_step_at IS NOT NULL"),
+        )
+        batch_op.drop_index("ix_alerts_desk")
+
+    op.drop_table("alerts")
     with op.batch_alter_table("threads", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_threads_peer_open", sqlite_where=sa.text("open IS 1"), postgresql_where=sa.text("open IS true")

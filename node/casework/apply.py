@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import attachments, capacity, consents, erasure, followups, programmes, referrals
+from node.casework import alerts, attachments, capacity, consents, erasure, followups, programmes, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -40,6 +40,10 @@ _POLICE_MAY_SEND: Final = frozenset(
         MessageType.REFERRAL_OUTCOME,
         MessageType.REFERRAL_CANCEL_CONFIRM,
         MessageType.REFERRAL_NOTE,
+        MessageType.ALERT_SEEN,
+        MessageType.ALERT_ACK,
+        MessageType.ALERT_UPDATE,
+        MessageType.ALERT_CANCEL_CONFIRM,
         MessageType.CONSENT_LOCKED,
         MessageType.CONSENT_ERASED,
         MessageType.THREAD_RESYNC,
@@ -447,6 +451,12 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ReferralNote: _note,
     messages.SectionReplace: _replace,
     messages.AttachmentPart: _part,
+    messages.AlertRaise: alerts.take_raise,
+    messages.AlertSeen: alerts.take_seen,
+    messages.AlertAck: alerts.take_ack,
+    messages.AlertUpdate: alerts.take_update,
+    messages.AlertCancel: alerts.take_cancel,
+    messages.AlertCancelConfirm: alerts.take_confirm,
     messages.CapacityAsk: capacity.take_question,
     messages.CapacityAnswer: capacity.take_answer,
     messages.ConsentWithdraw: _withdraw,

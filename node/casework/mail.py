@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from node.casework import alerts, consents
 from node.casework import apply as incoming
-from node.casework import consents
 from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
 from node.office.audit import Entry
@@ -72,6 +72,8 @@ class Mail:
         if delivered:
             db.execute(_RECEIVED, delivered)
         for message in messages:
+            if message.status is ReceiptStatus.DELIVERED and message.type is MessageType.ALERT_RAISE:
+                alerts.delivered(db, message.message_id, message.at)
             if message.status is ReceiptStatus.DELIVERED:
                 continue
             if message.status is None and message.code == "consent-withdrawn":
@@ -89,6 +91,7 @@ class Mail:
 
     def finish(self, db: Connection, here: Here, now: datetime, pending: Pending) -> None:
         """One audit entry for each message of the batch, one notice for each audience."""
+        alerts.take_begun(db, here, now, pending)
         audit.record_many(
             db, now, [Entry(NODE, action, subject, basis, peer) for action, subject, basis, peer in pending.audit]
         )

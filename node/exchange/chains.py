@@ -23,6 +23,7 @@ from node.storage.tables import IS_WAITING, Arrival, bodies, messages, threads
 from protocol.envelope import Opened
 from protocol.errors import RemoteError
 from protocol.messages import (
+    AlertRaise,
     ConsentWithdraw,
     ReferralCancel,
     ReferralRequest,
@@ -33,6 +34,10 @@ from protocol.messages import (
 )
 
 log = structlog.get_logger(__name__)
+
+#: What a thread begins with.
+BEGINS: Final = (ReferralRequest, AlertRaise)
+Beginning = ReferralRequest | AlertRaise
 
 #: These protect a person and do not wait for what should have come before them; nor does a question about a gap, which
 #: may be asked across a gap of our own.
@@ -68,7 +73,7 @@ def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
             # Two requests under way at once may overtake each other.
             batch.waited_for.add(content.thread)
             return Arrival.WAITING
-        if not isinstance(content, ReferralRequest):
+        if not isinstance(content, BEGINS):
             raise RemoteError("unknown-thread", "This thread is not known here. It begins with a referral.")
         try:
             thread = _begin(batch, content, message)
@@ -94,7 +99,7 @@ def place(batch: Batch, content: Threaded, message: Opened) -> Arrival:
     return _apply_in_order(batch, thread, content, message)
 
 
-def _begin_later(batch: Batch, first: ReferralRequest) -> None:
+def _begin_later(batch: Batch, first: Beginning) -> None:
     """The message that would have begun a thread is refused. The next referral that waited behind it begins it; what
     stands between has no thread, and as it was receipted, people here are told.
     """
@@ -105,7 +110,7 @@ def _begin_later(batch: Batch, first: ReferralRequest) -> None:
     query = select(messages).where(of_thread, messages.c.state == Arrival.WAITING).order_by(messages.c.seq)
     for row in batch.db.execute(query).all():
         content = parse(row.content)
-        if isinstance(content, ReferralRequest) and _apply_waiting(batch, content, row):
+        if isinstance(content, BEGINS) and _apply_waiting(batch, content, row):
             batch.followed.append(_add_thread(batch, content, row.content_hash))
             return
         this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
@@ -113,20 +118,20 @@ def _begin_later(batch: Batch, first: ReferralRequest) -> None:
         batch.hooks.alarm(batch.db, batch.here, batch.now, "unknown-thread", row.id, first.sender)
 
 
-def _begin(batch: Batch, content: ReferralRequest, message: Opened) -> dict[str, Any]:
+def _begin(batch: Batch, content: Beginning, message: Opened) -> dict[str, Any]:
     """A thread begins with the referral that opens it. Raises RemoteError if that is refused: then there is none."""
     batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)
     return _add_thread(batch, content, message.content_hash)
 
 
-def _add_thread(batch: Batch, content: ReferralRequest, content_hash: str) -> dict[str, Any]:
+def _add_thread(batch: Batch, content: Beginning, content_hash: str) -> dict[str, Any]:
     row = {
         "id": content.thread,
         "peer": content.sender,
         "opened_by_us": False,
         "desk_id": content.desk,
         "peer_desk": content.reply_desk,
-        "backstop": content.backstop,
+        "backstop": getattr(content, "backstop", None),
         "created_at": batch.now,
         "out_epoch": batch.here.epoch,
         "in_epoch": content.epoch,

@@ -34,9 +34,9 @@ from protocol.messages import (
     Peek,
     Receipt,
     ReceiptEntry,
-    ReferralRequest,
     Threaded,
     pack,
+    subject_of,
 )
 from protocol.refusals import number_of
 
@@ -233,7 +233,7 @@ def _remember(batch: Batch, message: Opened, state: Arrival, status: ReceiptStat
             "peer": content.sender,
             "type": kind,
             "thread_id": getattr(content, "thread", None),
-            "referral_id": content.id if isinstance(content, ReferralRequest) else getattr(content, "referral", None),
+            "referral_id": subject_of(content),
             "release_id": getattr(content, "release", None) if claim is None else claim.release,
             "epoch": getattr(content, "epoch", None),
             "seq": getattr(content, "seq", None),

@@ -36,7 +36,7 @@ from protocol.encoding import (
     seconds,
 )
 from protocol.errors import LocalError, RemoteError
-from protocol.messages import NEVER_EXPIRE, Claim, Header, Receipt, Threaded, parse
+from protocol.messages import NEVER_EXPIRE, Claim, Header, Receipt, Threaded, parse, subject_of
 
 M = TypeVar("M", bound=Threaded)
 H = TypeVar("H", bound=Header)
@@ -229,7 +229,7 @@ def _store(
             "peer": content.recipient,
             "type": kind,
             "thread_id": getattr(content, "thread", None),
-            "referral_id": content.id if kind is MessageType.REFERRAL_REQUEST else getattr(content, "referral", None),
+            "referral_id": subject_of(content),
             "release_id": getattr(content, "release", under) if claim is None else claim.release,
             "epoch": getattr(content, "epoch", None),
             "seq": getattr(content, "seq", None),

@@ -63,7 +63,9 @@ def address_of(db: Connection, here: Here, staff_id: str) -> str:
 
 def claim(db: Connection, here: Here, now: datetime, real_now: datetime, limit: int = 50) -> list[Mailing]:
     """Those to whom something has come since they were last told, and who are not looking. Claimed for five minutes."""
-    waiting = {row.audience: row.last_at for row in db.execute(select(notices.c.audience, notices.c.last_at))}
+    rows = db.execute(select(notices.c.audience, notices.c.last_at, notices.c.urgent_at)).all()
+    waiting = {row.audience: row.last_at for row in rows}
+    pressing = {row.audience: row.urgent_at for row in rows if row.urgent_at is not None}
     if not waiting:
         return []
     told = {row.staff_id: row for row in db.execute(select(mailings))}
@@ -76,7 +78,11 @@ def claim(db: Connection, here: Here, now: datetime, real_now: datetime, limit: 
         names = [f"staff:{row.id}", *(f"desk:{d}" for d in roster.desks_of(db, row.id))]
         names += [f"role:{role}" for role in roles_of(row.roles)]
         newest = max((waiting[name] for name in names if name in waiting), default=None)
-        if newest is None or row.id in looking or not _is_due(told.get(row.id), newest, now):
+        urgent = max((pressing[name] for name in names if name in pressing), default=None)
+        last = told.get(row.id)
+        # What is urgent waits neither for the next half hour nor for a page that may be open on an empty chair.
+        is_pressing = urgent is not None and _is_due(last, urgent, now, at_once=True)
+        if newest is None or not (is_pressing or (row.id not in looking and _is_due(last, newest, now))):
             continue
         _keep(db, row.id, lease_until=now + LEASE)
         found.append(Mailing(row.id, row.language, address_of(db, here, row.id)))
@@ -85,13 +91,13 @@ def claim(db: Connection, here: Here, now: datetime, real_now: datetime, limit: 
     return found
 
 
-def _is_due(last: object, newest: datetime, now: datetime) -> bool:
+def _is_due(last: object, newest: datetime, now: datetime, *, at_once: bool = False) -> bool:
     if last is None:
         return True
     lease, mailed, retry = (getattr(last, name) for name in ("lease_until", "mailed_at", "retry_at"))
     if (lease is not None and now < lease) or (retry is not None and now < retry):
         return False
-    return mailed is None or (newest > mailed and now >= mailed + NOT_SOONER)
+    return mailed is None or (newest > mailed and (at_once or now >= mailed + NOT_SOONER))
 
 
 def sent(db: Connection, now: datetime, staff_id: str) -> None:

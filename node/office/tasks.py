@@ -88,9 +88,11 @@ def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: R
     return f"role:{Role.SUPERVISOR if role is None else role}"
 
 
-def notify(db: Connection, now: datetime, who: str) -> None:
-    """These people have something to read. One unread notice is enough, however much waits."""
+def notify(db: Connection, now: datetime, who: str, *, urgent: bool = False) -> None:
+    """These people have something to read. One unread notice is enough, however much waits; what is urgent says so."""
     db.execute(_notify(db.dialect.name), {"audience": who, "first_at": now, "last_at": now})
+    if urgent:
+        db.execute(update(notices).where(notices.c.audience == who).values(urgent_at=now))
 
 
 @lru_cache(maxsize=2)

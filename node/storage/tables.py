@@ -33,6 +33,8 @@ from sqlalchemy import (
 from node.storage.types import UtcDateTime
 from protocol.codes import (
     AgencyType,
+    AlertCategory,
+    AlertStatus,
     Basis,
     BusinessStatus,
     ConsentState,
@@ -43,6 +45,7 @@ from protocol.codes import (
     ReceiptStatus,
     Risk,
     Status,
+    Urgency,
 )
 from protocol.directory import Standing
 
@@ -598,6 +601,8 @@ notices = Table(
     Column("audience", String(48), primary_key=True),
     Column("first_at", UtcDateTime, nullable=False),
     Column("last_at", UtcDateTime, nullable=False),
+    # Since when something is among it that cannot wait for the next half hour.
+    Column("urgent_at", UtcDateTime),
 )
 
 # What one person asked and a second one has to agree to. The content is hashed, so that exactly it is approved.
@@ -654,6 +659,47 @@ erasures = Table(
     Column("sections", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("agency", "message_id"),
+)
+
+# An alert to a liaison, ours or to us. What, where and when are sealed in its message.
+alerts = Table(
+    "alerts",
+    metadata,
+    # The id of the alert.raise message.
+    Column("id", String(32), primary_key=True),
+    Column("thread_id", ForeignKey("threads.id"), nullable=False, index=True),
+    Column("side", String(8), nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    # Who raised it, or who has taken it on.
+    Column("staff_id", String(32)),
+    Column("category", String(24), nullable=False),
+    Column("urgency", String(12), nullable=False),
+    Column("severity", String(12), nullable=False),
+    Column("certainty", String(12), nullable=False),
+    Column("asked", String(16), nullable=False),
+    Column("marking", Text, nullable=False),
+    Column("test", Boolean, nullable=False, server_default=text("false")),
+    Column("status", String(16), nullable=False),
+    Column("cancellation_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("question_open", Boolean, nullable=False, server_default=text("false")),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("delivered_at", UtcDateTime),
+    Column("seen_at", UtcDateTime),
+    Column("acknowledged_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    # Whom to try if nobody acknowledges: “agency/desk”, chosen by the sender; and the alert that came of it.
+    Column("second", String(97)),
+    Column("second_id", String(32)),
+    # The ladder: the last step told, and when the next one is due; empty once acknowledged.
+    Column("step", String(24)),
+    Column("next_step_at", UtcDateTime),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _one_of("side", Side),
+    _one_of("category", AlertCategory),
+    _one_of("urgency", Urgency),
+    _one_of("status", AlertStatus),
+    _partial("ix_alerts_step", "next_step_at", where="next_step_at IS NOT NULL"),
+    Index("ix_alerts_desk", "desk_id", "raised_at"),
 )
 
 # Whether a desk could take somebody: asked by us or of us. Nothing in it is about anybody.

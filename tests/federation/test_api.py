@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import pytest
 
 from node.cli.client import ApiError, Client
 from node.cli.demo import one_time_code
-from node.web import capacity_api, case_api, programme_api, staff_api
+from node.web import alert_api, capacity_api, case_api, programme_api, staff_api
 from node.web.api import Route
 from protocol.codes import Role
 from tests.federation.nodes import RealNode, form
 
 CANARY = "Zzyzx-Canary"
-ROUTES = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES]
+ROUTES = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES, *alert_api.ROUTES]
 CLOSED = [route for route in ROUTES if not route.is_open]
 
 
@@ -39,9 +40,8 @@ def ask(node: RealNode, method: str, path: str, body: bytes = b"{}", **headers: 
 
 def filled(route: Route) -> str:
     path = "/api/v1" + route.path
-    for name in ("case", "consent", "referral", "followup", "withdrawal", "staff", "desk"):
-        path = path.replace("{" + name + "}", "0" * 32)
-    return path.replace("{agency}", "0" * 64)
+    path = path.replace("{agency}", "0" * 64)
+    return re.sub(r"\{\w+\}", "0" * 32, path)
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=lambda r: f"{r.method} {r.path}")

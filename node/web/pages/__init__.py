@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from node.web.pages import (
+    alert,
     apart,
     capacity,
     case,
@@ -32,6 +33,7 @@ ALL: Final[list[Page]] = [
     *case.PAGES,
     *capacity.PAGES,
     *programmes.PAGES,
+    *alert.PAGES,
     *files.PAGES,
     *apart.PAGES,
     *paper.PAGES,

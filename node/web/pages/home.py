@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import approvals, capacity, cases, drafts, erasure, followups, programmes, show
+from node.casework import alerts, approvals, capacity, cases, drafts, erasure, followups, programmes, show
 from node.office import staff, tasks
 from node.storage.here import Here
 from node.storage.tables import messages, referrals, releases
@@ -69,6 +69,10 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/programmes/{subject}"
     if kind == programmes.ORPHAN_TASK:
         return f"/cases/{subject}"
+    if kind in (alerts.TASK, alerts.QUESTION_TASK, alerts.CANCEL_TASK):
+        return f"/alerts/{subject}"
+    if kind == alerts.PATH_TASK:
+        return "/alerts"
     if kind == capacity.TASK:
         return f"/capacity/{subject}"
     if kind == "sign-in-codes":

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from node.office import signin
 from node.office.actor import Actor
-from node.storage.tables import followups, notices, referrals, threads
+from node.storage.tables import alerts, followups, notices, referrals, threads
 from node.web.api import session_of
 from node.web.pages.page import Page, Visit
 from protocol.crypto import sha256_hex
@@ -77,8 +77,15 @@ def _facts(db: Connection, actor: Actor, referral: str) -> tuple[Any, ...]:
     open_ones = select(func.count(), func.sum(referrals.c.version)).where(
         referrals.c.desk_id.in_(actor.desks), referrals.c.ended_at.is_(None)
     )
+    hers = alerts.c.desk_id.in_(actor.desks) | (alerts.c.staff_id == actor.staff_id)
+    alerted = select(func.count(), func.sum(alerts.c.version)).where(hers, alerts.c.ended_at.is_(None))
     reported = select(func.count()).where(followups.c.ended.is_(False), followups.c.desk_id.in_(actor.desks))
-    return (*db.execute(told).one(), *db.execute(open_ones).one(), db.execute(reported).scalar())
+    return (
+        *db.execute(told).one(),
+        *db.execute(open_ones).one(),
+        *db.execute(alerted).one(),
+        db.execute(reported).scalar(),
+    )
 
 
 PAGES: Final = [

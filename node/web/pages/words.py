@@ -202,7 +202,102 @@ TASK: Final = {
     "programme-ends": N_("A programme ends, and people in it still need somebody who goes on."),
     "programme-review": N_("A programme without an end has to be looked at."),
     "case-orphaned": N_("A programme has ended and nobody is responsible for a person in it. Find somebody now."),
+    "alert-waiting": N_("An alert waits to be acknowledged."),
+    "alert-question": N_("There is a question or an answer about an alert."),
+    "alert-cancel": N_("The sender of an alert asks to stop. Confirm it."),
+    "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
+}
+ALERT_CATEGORY: Final = {
+    "immediate-danger": N_("Somebody is in danger"),
+    "missing-person": N_("Somebody is missing"),
+    "trafficker-nearby": N_("An exploiter is nearby"),
+    "venue": N_("A place where people are exploited"),
+    "travel-imminent": N_("Somebody is about to be taken away"),
+    "forced-return": N_("Somebody is to be sent back against her will"),
+    "pattern": N_("Something that happens again and again"),
+}
+ALERT_URGENCY: Final = {
+    "Immediate": N_("At once: a life is at stake"),
+    "Expected": N_("Within hours"),
+    "Future": N_("Within days"),
+    "Unknown": N_("For their information"),
+}
+ALERT_URGENCY_SHORT: Final = {"Immediate": N_("At once"), "Expected": N_("Within hours")}
+ALERT_ASKED: Final = {
+    "act-now": N_("Act now"),
+    "advise": N_("Advise us"),
+    "record": N_("Keep it on record"),
+    "do-not-approach": N_("Do not approach; be ready"),
+}
+ALERT_KNOWN: Final = {
+    "saw": N_("I saw it myself"),
+    "told": N_("Somebody who was there told us"),
+    "heard": N_("We heard of it"),
+    "unsure": N_("We cannot say how far it is true"),
+}
+ALERT_STATUS: Final = {
+    "raised": N_("Sent"),
+    "acknowledged": N_("Acknowledged"),
+    "accepted": N_("Taken on"),
+    "refused": N_("Not taken on"),
+    "acted": N_("They have acted"),
+    "no-action": N_("No action"),
+    "closed": N_("Closed"),
+    "cancelled": N_("Stopped"),
+}
+ALERT_ACTION: Final = {
+    "raise": N_("Alert sent"),
+    "seen": N_("Opened"),
+    "ack": N_("Acknowledged"),
+    "acknowledge": N_("Acknowledge"),
+    "accept": N_("Taken on"),
+    "refuse": N_("Not taken on"),
+    "act": N_("Acted"),
+    "no-action": N_("No action"),
+    "close": N_("Closed"),
+    "ask": N_("Question"),
+    "answer": N_("Answer"),
+    "cancel": N_("Asked to stop"),
+    "confirm-cancel": N_("Stopped, as asked"),
+    "cancel-confirm": N_("Stopped, as asked"),
+}
+ALERT_STEP: Final = {
+    "acknowledge": N_("the whole desk is told again"),
+    "supervisor": N_("the supervisors of both agencies are told"),
+    "second": N_("the second liaison is tried; then everybody is told again and again"),
+}
+HANDLING: Final = {
+    "H0": N_("It may be used for the work of the police."),
+    "H1": N_("Not in court without our permission."),
+    "H2": N_("It may not be passed on to anybody."),
+    "H3": N_("Other limits hold: ask us first."),
+}
+TLP: Final = {
+    "red": N_("Only for the people of this desk."),
+    "amber": N_("Only for people of the agency who have to know."),
+    "green": N_("For partner agencies too."),
+    "clear": N_("For everybody."),
+}
+PAP: Final = {
+    "red": N_("Do nothing that somebody could notice."),
+    "amber": N_("Look, and do nothing that could show where it is from."),
+    "green": N_("Act, with care."),
+    "clear": N_("Act freely."),
+}
+CERTAINTY: Final = {
+    "Observed": N_("seen"),
+    "Likely": N_("likely"),
+    "Possible": N_("possible"),
+    "Unlikely": N_("unlikely"),
+    "Unknown": N_("not known how certain"),
+}
+SEVERITY: Final = {
+    "Extreme": N_("life in danger"),
+    "Severe": N_("severe"),
+    "Moderate": N_("moderate"),
+    "Minor": N_("slight"),
+    "Unknown": N_("not known how severe"),
 }
 HANDOVER: Final = {
     "moved": N_("Another agency is responsible"),
@@ -498,6 +593,7 @@ DONE: Final = {
     "already": N_("This was sent already. Nothing was sent twice."),
     "discarded": N_("The draft is gone."),
     "asked": N_("Your colleagues are asked."),
+    "raised": N_("The alert is on its way. This page shows how far it has come."),
     "prepared": N_("The drafts are on your first page. Ask each person, then send."),
     "moved-programme": N_("They go on in the other programme."),
     "asked-desks": N_("The desks are asked. You are told when they answer."),
@@ -541,6 +637,19 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "yes-no": YES_NO,
     "done": DONE,
     "handover": HANDOVER,
+    "alert-category": ALERT_CATEGORY,
+    "alert-urgency": ALERT_URGENCY,
+    "alert-urgency-short": ALERT_URGENCY_SHORT,
+    "alert-asked": ALERT_ASKED,
+    "alert-known": ALERT_KNOWN,
+    "alert-status": ALERT_STATUS,
+    "alert-action": ALERT_ACTION,
+    "alert-step": ALERT_STEP,
+    "handling": HANDLING,
+    "tlp": TLP,
+    "pap": PAP,
+    "certainty": CERTAINTY,
+    "severity": SEVERITY,
     "handover-consent": HANDOVER_CONSENT,
 }
 

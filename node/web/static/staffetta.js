@@ -59,6 +59,22 @@
     }, 20000);
   }
 
+  // More alerts wait than before: the title says so, and a tone sounds where the device lets it.
+  let loud = Number(document.getElementById("live")?.dataset.loud || 0);
+  const title = document.title;
+  const call = () => {
+    const now = Number(document.getElementById("live")?.dataset.loud || 0);
+    document.title = now ? `(${now}) ${title}` : title;
+    if (now > loud && window.AudioContext) {
+      const sound = new AudioContext(), tone = sound.createOscillator();
+      tone.frequency.value = 880;
+      tone.connect(sound.destination);
+      tone.start();
+      tone.stop(sound.currentTime + 0.4);
+    }
+    loud = now;
+  };
+
   // News: the node says that something changed, and the part that lives is fetched again.
   const listen = () => {
     const live = document.getElementById("live");
@@ -78,6 +94,7 @@
     };
     source.addEventListener("changed", (event) => {
       latest = event.data;
+      if (live.dataset.loud !== undefined) setTimeout(call, 800);
       timer ??= setTimeout(check, 0);
     });
     source.addEventListener("ended", () => location.replace("/signin?why=idle"));

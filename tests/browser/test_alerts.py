@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alerts at real browsers, between two real nodes: raised in four questions, acknowledged with one click."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.cli.client import ApiError
+from tests.browser.conftest import PEOPLE, PROFILE, Network, Staffed, passphrase
+from tests.browser.people import Person, axe, person
+from tests.federation.nodes import make_pair
+
+
+class Duty(Network):
+    """An NGO and a liaison's duty desk, with few people."""
+
+    def __init__(self, root: Path) -> None:
+        self.nodes = make_pair(root, ("NGO", "LawEnforcement"))
+        for node in self.nodes:
+            node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
+        kept = dict(PEOPLE)
+        PEOPLE.clear()
+        try:
+            self.lantern, self.harbour = (Staffed(node) for node in self.nodes)
+        finally:
+            PEOPLE.update(kept)
+        self.lantern.add("carla", ["caseworker"], joins=True)
+        self.lantern.add("vera", ["volunteer"], joins=False)
+        self.harbour.add("dora", ["liaison"], joins=True)
+
+
+@pytest.fixture(scope="module")
+def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
+    made = Duty(tmp_path_factory.mktemp("duty"))
+    yield made
+    for node in made.nodes:
+        node.end()
+        node.log.close()
+
+
+@pytest.fixture
+def at(browser: object, duty: Duty) -> Iterator[object]:
+    met: list[Person] = []
+
+    def somebody(staffed: Staffed, handle: str, **options: object) -> Person:
+        made = person(browser, staffed.address, **options)  # type: ignore[arg-type]
+        made.adopt(staffed.cookies[handle])
+        met.append(made)
+        return made
+
+    yield somebody
+    for one in met:
+        one.context.close()
+
+
+def fill(who: Person, what: str = "Two women are to be driven away by two men.") -> None:
+    who.open("/alert")
+    assert who.sees("If someone is in danger right now, call 112 first.")
+    who.choose("What is it?", "travel-imminent")
+    who.fill("What happens, in a few sentences", what)
+    who.tick("We heard of it")
+    who.fill("Where", "The yard behind the third house of Example Street")
+    who.fill("When", "Tonight, about 22:00")
+    who.tick("At once: a life is at stake")
+    who.tick("Act now")
+    who.tick("No")
+    if who.page.locator("input[name=liaison]").count() == 1:
+        who.page.locator("input[name=liaison]").check()
+
+
+def test_an_alert_is_raised_shown_at_once_and_acknowledged_with_one_click(duty: Duty, at: object) -> None:
+    """The duty desk's open page shows it without a reload; the sender watches each step."""
+    carla, dora = at(duty.lantern, "carla"), at(duty.harbour, "dora", width=390)  # type: ignore[operator]
+    dora.open("/alerts")
+    assert dora.sees("No alert is open.")
+    fill(carla)
+    carla.click("Send the alert")
+    assert carla.sees("The alert is on its way.")
+    dora.wait_for("Somebody is about to be taken away")
+    for _ in range(50):
+        if dora.page.title().startswith("(1)"):
+            break
+        dora.page.wait_for_timeout(100)
+    assert dora.page.title().startswith("(1)"), "the tab says so where it is one of many"
+    assert "Example Street" not in dora.page.content(), "the list says what kind; the text is on its own page"
+    assert axe(dora.page) == []
+    dora.click("Acknowledge")
+    carla.wait_for("Acknowledged.")
+    assert dora.sees("Example Street") and dora.sees("Not in court without our permission.")
+    assert axe(dora.page) == [] and axe(carla.page) == []
+    dora.click("We take it on")
+    dora.page.locator("summary", has_text="Ask back through the agency").click()
+    dora.page.locator("details[open] textarea").fill("Which colour is the van?")
+    dora.page.locator("details[open]").get_by_role("button", name="Ask back through the agency").last.click()
+    carla.wait_for("Which colour is the van?")
+    carla.click("We neither confirm nor deny")
+    dora.wait_for("We neither confirm nor deny.")
+    dora.page.locator("summary", has_text="We have acted").click()
+    dora.page.locator("details[open]").get_by_role("button", name="We have acted").last.click()
+    carla.wait_for("They have acted.")
+    dora.click("Close")
+    carla.wait_for("Ended: Closed.")
+    assert [fault for fault in carla.faults + dora.faults if "422" not in fault] == []
+
+
+def test_the_form_shows_every_problem_and_asks_to_look_again_at_what_could_name_somebody(
+    duty: Duty, at: object
+) -> None:
+    carla = at(duty.lantern, "carla")  # type: ignore[operator]
+    carla.open("/alert")
+    assert axe(carla.page) == []
+    carla.click("Send the alert")
+    for problem in ("Choose what it is.", "Choose how you know.", "Write this in a few words.", "Choose yes or no."):
+        assert carla.sees(problem), problem
+    fill(carla, "Call +39 055 0000 000 for more.")
+    carla.click("Send the alert")
+    assert carla.sees("This looks as if it held a name") and carla.sees("I have looked: it names nobody.")
+    assert "+39 055 0000 000" in carla.page.get_by_label("What happens, in a few sentences").input_value()
+    carla.page.get_by_label("I have looked: it names nobody.").check()
+    carla.click("Send the alert")
+    assert carla.sees("The alert is on its way.")
+
+
+def test_a_volunteer_alerts_and_sees_no_text_and_no_case(duty: Duty, at: object) -> None:
+    vera, carla = at(duty.lantern, "vera"), at(duty.lantern, "carla")  # type: ignore[operator]
+    fill(vera)
+    vera.click("Send the alert")
+    assert vera.sees("You see how far it has come. Its text is for the desk.") and not vera.sees("Example Street")
+    alert = re.findall(r"/alerts/([0-9a-f]{32})", vera.page.url)[0]
+    carla.open(f"/alerts/{alert}")
+    assert carla.sees("Example Street")
+    vera.open("/cases")
+    assert not vera.page.locator("a[href^='/cases/']").count()
+
+
+def test_a_liaison_has_no_way_to_ask_about_anybody(duty: Duty, at: object) -> None:
+    """By page and by API: no referral, no search that finds, no alert of its own, no other agency's case."""
+    dora = at(duty.harbour, "dora")  # type: ignore[operator]
+    api = duty.harbour.client("dora")
+    for path, body in (("/api/v1/refer", {"form": {}}), ("/api/v1/capacity", {"from_desk": "0" * 32, "desks": []})):
+        with pytest.raises(ApiError):
+            api.post(path, body)
+    dora.open("/alert")
+    assert dora.page.locator("form[action='/alert']").count() == 0
+    assert api.get("/api/v1/cases")["cases"] == [] and api.get("/api/v1/alert-paths")["paths"] == []
+    assert passphrase("dora")
