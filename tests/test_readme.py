@@ -101,4 +101,4 @@ def test_the_demonstration_verifies_every_step(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len([step for step in steps if "step" in step]) >= 9
+    assert len([step for step in steps if "step" in step]) >= 11

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from node.cli import ends
 from node.cli.cast import hire, page, second_referral
 from node.cli.client import ApiError, Client
 from node.cli.demo import DemoAgency, StepFailed, Teller
@@ -26,7 +27,7 @@ def play(agencies: list[DemoAgency], form_path: Path, teller: Teller, *, as_json
     """The whole story. Raises StepFailed."""
     form = tomllib.loads(form_path.read_text(encoding="utf-8"))
     needles = _needles(form)
-    story = _Story(agencies, form, teller)
+    story = Story(agencies, form, teller)
     if not as_json:
         click.echo("Staffetta: a demonstration. Everybody and every place in it is invented.")
     story.set_up()
@@ -37,6 +38,8 @@ def play(agencies: list[DemoAgency], form_path: Path, teller: Teller, *, as_json
     story.withdraw()
     story.liaison()
     story.people()
+    ends.alert(story)
+    ends.programme(story)
     story.search(needles)
 
 
@@ -49,7 +52,9 @@ def _needles(form: dict[str, Any]) -> list[str]:
     return [name, telephone, telephone.replace(" ", ""), telephone.replace(" ", "").removeprefix("+")]
 
 
-class _Story:
+class Story:
+    """What the steps share: the agencies, their people, the clock that the demonstration moves."""
+
     def __init__(self, agencies: list[DemoAgency], form: dict[str, Any], teller: Teller) -> None:
         self.ngo, self.shelter, self.police = agencies
         self.all = agencies
@@ -59,6 +64,7 @@ class _Story:
         self.referral = ""
         self.release = ""
         self.case = ""
+        self.cast: list[dict[str, Client]] = []
 
     # -- 1 -----------------------------------------------------------------------------------------------------------
 
@@ -102,7 +108,7 @@ class _Story:
                 if here.refused("POST", path, {"fingerprint": wrong}).code != "fingerprint":
                     raise StepFailed("A wrong fingerprint was taken.")
                 here.client.post(path, {"fingerprint": heard})
-            self._wait(
+            self.wait(
                 "both have confirmed",
                 lambda other=other: self._standing(self.ngo, other) == self._standing(other, self.ngo) == "verified",  # type: ignore[misc]  # bound now, not later
             )
@@ -152,14 +158,14 @@ class _Story:
         self.tell.check("it is still there after failed attempts", self._status(self.ngo) == "requested")
         self.shelter.start()
         self.tell.say("the shelter is back")
-        self._wait("the referral is delivered", lambda: self._status(self.ngo) == "received")
+        self.wait("the referral is delivered", lambda: self._status(self.ngo) == "received")
         arrived = self.shelter.client.get("/api/v1/referrals")["referrals"]
         self.tell.check("the shelter has it exactly once", [r["id"] for r in arrived] == [self.referral])
         self.tell.check("the sender has a signed receipt", self.ngo.client.get("/api/v1/outbox")["outbox"] == [])
         for action in ({"action": "acknowledge"}, {"action": "accept", "risk": "high", "text": "A room is ready."}):
             self.shelter.client.post(f"/api/v1/referrals/{self.referral}/acts", action)
-        self._wait("the sender knows that it was accepted", lambda: self._status(self.ngo) == "accepted")
-        self._settle()
+        self.wait("the sender knows that it was accepted", lambda: self._status(self.ngo) == "accepted")
+        self.settle()
         histories = [self._history(agency) for agency in (self.ngo, self.shelter)]
         self.tell.check("both sides show the same state: accepted", self._status(self.shelter) == "accepted")
         self.tell.check(f"both sides show the same history: {', '.join(histories[0])}", histories[0] == histories[1])
@@ -185,15 +191,15 @@ class _Story:
         first = {agency.key: self._followup(agency) for agency in (self.ngo, self.shelter)}
         due = first["ngo"]["due_at"]
         self.tell.check(f"both ends watch the same date: {_day(due)}", due == first["shelter"]["due_at"])
-        self._advance_until("it falls due", lambda: self._tasks(self.shelter, "followup-due"))
+        self.advance_until("it falls due", lambda: self.tasks(self.shelter, "followup-due"))
         self.tell.check(
-            "the person at the shelter is told, and so is the one at the NGO", self._tasks(self.ngo, "followup-due")
+            "the person at the shelter is told, and so is the one at the NGO", self.tasks(self.ngo, "followup-due")
         )
         report = {"outcome": "reached-safe", "text": "She is well and has begun her course."}
         self.shelter.client.post(f"/api/v1/followups/{first['shelter']['id']}/report", report)
-        self._wait("the NGO sees that it was reported", lambda: self._followup(self.ngo)["ordinal"] == 2)
+        self.wait("the NGO sees that it was reported", lambda: self._followup(self.ngo)["ordinal"] == 2)
         self.tell.check("it was reported; both ends wait for the second", self._followup(self.shelter)["ordinal"] == 2)
-        self._advance_until("the second is missed", lambda: self._rung(self.shelter) == "director")
+        self.advance_until("the second is missed", lambda: self._rung(self.shelter) == "director")
         for agency in (self.ngo, self.shelter):
             passed = [rung["rung"] for rung in self._followup(agency)["passed"]]
             self.tell.check(f"{agency.name}: {' → '.join(passed)}", "director" in passed and "due" in passed)
@@ -211,28 +217,28 @@ class _Story:
         return str(passed[-1]["rung"]) if passed else ""
 
     @staticmethod
-    def _tasks(agency: DemoAgency, kind: str) -> bool:
+    def tasks(agency: DemoAgency, kind: str) -> bool:
         return any(task["kind"] == kind for task in agency.client.get("/api/v1/tasks")["tasks"])
 
-    def _advance(self, seconds: int) -> None:
+    def advance(self, seconds: int) -> None:
         """Move the clock of all nodes by at most 24 hours, and let them come to rest."""
         self.clock += min(seconds, DAY_SECONDS)
         for agency in self.all:
             agency.move_clock(self.clock)
         time.sleep(0.05)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         for _ in range(2):
             for agency in self.all:
                 agency.rest()
 
-    def _advance_until(self, what: str, is_so: Callable[[], bool]) -> None:
+    def advance_until(self, what: str, is_so: Callable[[], bool]) -> None:
         for _ in range(60):
             if is_so():
                 self.tell.say(f"{what}, after {self.clock // DAY_SECONDS} days")
                 return
-            self._advance(DAY_SECONDS)
+            self.advance(DAY_SECONDS)
         raise StepFailed(f"It did not happen within sixty days: {what}.")
 
     # -- 5 -----------------------------------------------------------------------------------------------------------
@@ -244,20 +250,20 @@ class _Story:
         sections = {"contact": self.form["contact"]}
         refusal = self.ngo.refused("POST", f"/api/v1/referrals/{self.referral}/sections", {"sections": sections})
         self.tell.check("use stops at once at the NGO", refusal.code == "consent-withdrawn")
-        self._wait("the shelter's node locks the sections", lambda: self._show(self.shelter)["locked"])
+        self.wait("the shelter's node locks the sections", lambda: self._show(self.shelter)["locked"])
         self.tell.check(
             "the shelter's node has locked the sections by itself", self._show(self.shelter)["sections"] == {}
         )
-        self._wait("the NGO sees the lock", lambda: self._withdrawal()["locked_at"] is not None)
+        self.wait("the NGO sees the lock", lambda: self._withdrawal()["locked_at"] is not None)
         duty = self.shelter.client.get("/api/v1/withdrawals")["withdrawals"][0]
         path = f"/api/v1/withdrawals/{duty['id']}/answer"
         early = self.shelter.refused("POST", path, {})
         self.tell.check("erasing waits 72 hours, in which she can be asked", early.code == "erase-later")
         for _ in range(4):
-            self._advance(DAY_SECONDS)
+            self.advance(DAY_SECONDS)
         answer = self.shelter.client.post(path, {})
         self.tell.say(f"a person at the shelter erases {answer['erased']} sealed sections and signs")
-        self._wait("the NGO sees the signed erasure", lambda: self._withdrawal()["answered_at"] is not None)
+        self.wait("the NGO sees the signed erasure", lambda: self._withdrawal()["answered_at"] is not None)
         seen = self._withdrawal()
         self.tell.check(
             "the NGO sees both: locked and erased", bool(seen["locked_at"]) and seen["erased"] == answer["erased"]
@@ -300,7 +306,7 @@ class _Story:
         self.tell.check("what it may send is an answer: a request from it is refused by the recipient's node", refused)
 
     def _is_refused_by_ngo(self) -> bool:
-        self._wait("the NGO's node has refused it", lambda: self._tasks(self.police, "message-rejected"))
+        self.wait("the NGO's node has refused it", lambda: self.tasks(self.police, "message-rejected"))
         ids = [r["id"] for r in self.ngo.client.get("/api/v1/referrals?ended=true")["referrals"]]
         return ids == [self.referral]
 
@@ -308,9 +314,10 @@ class _Story:
 
     def people(self) -> None:
         self.tell.step("Everybody signs in to the pages; each sees her own part")
-        ngo, shelter, police = (hire(agency) for agency in self.all)
+        self.cast = [hire(agency) for agency in self.all]
+        ngo, shelter, police = self.cast
         sent = ngo["caseworker"].post("/api/v1/refer", {"form": second_referral(self._covered())})["referral"]
-        self._wait("the second referral is delivered", lambda: self._is_at(shelter["intake"], sent))
+        self.wait("the second referral is delivered", lambda: self.is_at(shelter["intake"], sent))
         inbox = page(shelter["intake"], "/referrals")
         self.tell.check("the intake desk sees what is needed on the row", "A room for two" in inbox)
         opened = page(shelter["intake"], f"/referrals/{sent}")
@@ -322,10 +329,10 @@ class _Story:
             self.tell.check(f"the {who} sees no case and no referral", sent not in seen and "BRINA-15" not in seen)
 
     @staticmethod
-    def _is_at(client: Client, referral: str) -> bool:
+    def is_at(client: Client, referral: str) -> bool:
         return any(row["id"] == referral for row in client.get("/api/v1/referrals")["referrals"])
 
-    # -- 8 -----------------------------------------------------------------------------------------------------------
+    # -- 8 ----------------------------------------------------------------------------------------------------------
 
     def search(self, needles: list[str]) -> None:
         self.tell.step("Every file of all three is searched for her name and telephone number")
@@ -345,7 +352,7 @@ class _Story:
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
-    def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
+    def wait(self, what: str, is_so: Callable[[], bool]) -> None:
         until = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < until:
             if is_so():

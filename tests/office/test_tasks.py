@@ -41,7 +41,12 @@ def test_many_tasks_are_one_notice_which_says_nothing_and_goes_when_read(office:
         at = START + timedelta(minutes=number)
         office.write(tasks.open_task, at, "question", f"{number:032x}", desk_id=DESK)
     [notice] = office.read(tasks.notices_for, MEMBER)
-    assert notice == {"audience": f"desk:{DESK}", "first_at": START, "last_at": START + timedelta(minutes=2), "urgent_at": None}
+    assert notice == {
+        "audience": f"desk:{DESK}",
+        "first_at": START,
+        "last_at": START + timedelta(minutes=2),
+        "urgent_at": None,
+    }
     assert office.read(tasks.notices_for, STRANGER) == []
     office.write(tasks.read_notices, STRANGER)
     assert office.read(tasks.notices_for, MEMBER) == [notice], "what others read stays unread for her"
