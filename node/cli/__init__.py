@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, local, remote, trail
+from node.cli import ahead, keep, local, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -49,6 +49,8 @@ for command in (
     remote.outbox,
     remote.keys,
     trail.audit,
+    keep.backup,
+    keep.restore,
     ahead.programme,
     ahead.rehearse,
 ):

@@ -68,13 +68,15 @@ class DemoAgency:
         command = [*_program(), "--data", str(self.folder), "--json", "init", "--from", str(answers)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603  our own program
 
-    def finish_set_up(self, process: subprocess.Popen[bytes]) -> None:
+    def finish_set_up(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """Wait for `init`; return what it printed once, of which the demonstration keeps only what signs in."""
         out, err = process.communicate(timeout=120)
         if process.returncode != 0:
             raise StepFailed(f"Setting up {self.name} failed: {(out + err).decode(errors='replace').strip()}")
-        printed = json.loads(out)
+        printed: dict[str, Any] = json.loads(out)
         self.agency = printed["agency"]
         self.sign_in["totp_secret"] = printed["totp_secret"]
+        return printed
 
     def start(self) -> None:
         """Run the node; return when it answers."""

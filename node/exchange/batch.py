@@ -24,6 +24,8 @@ class Received:
     refused: Counter[str] = field(default_factory=Counter)
     applied: int = 0
     duplicates: int = 0
+    #: Senders that say they have a newer key bundle than we know, with its time.
+    newer: dict[str, int] = field(default_factory=dict)
 
 
 class Batch:

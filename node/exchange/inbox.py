@@ -82,6 +82,7 @@ async def take_in(database: Database, here: Here, hooks: Hooks, now: datetime, r
         joined.refused += one.refused
         joined.applied += one.applied
         joined.duplicates += one.duplicates
+        joined.newer |= one.newer
     return joined
 
 
@@ -196,6 +197,8 @@ def _take(batch: Batch, message: Opened) -> ReceiptEntry:
             batch.db.execute(
                 update(agencies).where(agencies.c.agency == content.sender).values(peer_epoch=content.epoch)
             )
+            if content.bundle_at > batch.here.directory.members[content.sender].peer.order[1]:
+                batch.result.newer[content.sender] = content.bundle_at
         else:
             batch.pending.flush(batch.db)
             batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, or_, select
 
+from node.exchange import outbox as outbox_of
 from node.storage.database import after_commit
 from node.storage.here import Here
+from node.storage.settings import get_setting, set_setting
 from node.storage.tables import Lane, lane_number, messages, outbox
+from protocol.directory import Standing
 from protocol.encoding import MESSAGE_LIFE_DAYS, THREAD_MAX_MESSAGES
-from protocol.messages import NEVER_EXPIRE
+from protocol.messages import NEVER_EXPIRE, Resume
 
+#: The setting that tells a node at its start that it was restored: unix seconds of the backup.
+RESTORED: Final = "restored_since"
+#: Peers are asked for what they sent since a little before the backup: nothing falls between.
+MARGIN: Final = timedelta(hours=1)
 _WHAT = select(messages.c.id, messages.c.peer, messages.c.type, messages.c.created_at)
 
 
@@ -34,6 +41,21 @@ def since(db: Connection, here: Here, now: datetime, peer: str, moment: datetime
     """Queue again what this peer has acknowledged since `moment`. Returns how many."""
     query = _WHAT.where(messages.c.agency == here.agency, messages.c.peer == peer, messages.c.receipt_at >= moment)
     return _queue(db, here, now, query.order_by(messages.c.at))
+
+
+def ask_all(db: Connection, here: Here, now: datetime) -> int:
+    """A node that was restored asks each agency for what it has missed, once. Returns how many were asked."""
+    stored = get_setting(db, RESTORED)
+    if not stored:
+        return 0
+    since_when = int(stored) - int(MARGIN.total_seconds())
+    asked = 0
+    for member in here.directory.members.values():
+        if member.standing is Standing.VERIFIED:
+            outbox_of.compose_plain(db, here, now, member.peer.agency, Resume, epoch=here.epoch, since=since_when)
+            asked += 1
+    set_setting(db, RESTORED, "")
+    return asked
 
 
 def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:

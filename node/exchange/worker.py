@@ -17,7 +17,7 @@ from sqlalchemy import Connection, or_, select
 from node import faults, metrics
 from node.clock import Clock
 from node.errors import NodeError
-from node.exchange import inbox, outbox, peers
+from node.exchange import inbox, outbox, peers, resend
 from node.exchange.batch import Received
 from node.exchange.client import ENVELOPES_PATH, Client, TransportError, fetch_bundle, post_confirmation
 from node.exchange.hooks import Hooks
@@ -62,6 +62,7 @@ class Worker:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._fetched: dict[str, datetime] = {}
+        self._claimed: dict[str, int] = {}
         self._stopping = False
         #: Messages in one request.
         self.batch_messages = BATCH_MAX_MESSAGES
@@ -87,6 +88,7 @@ class Worker:
         # Whatever kept us from others before, they are tried once now; a wait of an hour is not carried over.
         await self._database.write(outbox.forget_back_offs)
         await self.say_hello()
+        await self._database.write(resend.ask_all, self._here, self._clock.now())
         while not stop.is_set():
             await self._look()
             waiting = [asyncio.create_task(self._woken.wait()), asyncio.create_task(stop.wait())]
@@ -179,6 +181,12 @@ class Worker:
 
         An agency that we have not written to for weeks has new keys by now: its bundle is fetched first.
         """
+        for sender, at in received.newer.items():
+            # A node that was restored has no old key any more: it says so in its hello. Believed once for each bundle.
+            if at > self._claimed.get(sender, 0):
+                self._claimed[sender] = at
+                self._fetched.pop(sender, None)
+                await self.refresh(sender)
         for sender in received.entries:
             if self._here.directory.members[sender].peer.sealing_key(seconds(self._clock.now())) is None:
                 await self.refresh(sender)

@@ -30,9 +30,19 @@ def newest() -> str:
     return max((path.stem for path in (find_migrations() / "versions").glob("[0-9]*.py")), default="")
 
 
+def current(db: Connection) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    if not inspect(db).has_table(_TABLE):
+        return None
+    found: str | None = db.exec_driver_sql(f"SELECT version_num FROM {_TABLE}").scalar()  # noqa: S608  a constant
+    return found
+
+
 def is_current(db: Connection) -> bool:
     """Whether the database is exactly at this program's revision."""
-    if not inspect(db).has_table(_TABLE):
-        return False
-    found = db.exec_driver_sql(f"SELECT version_num FROM {_TABLE}").scalars().all()  # noqa: S608  a constant
-    return list(found) == [newest()]
+    return current(db) == newest()
+
+
+def is_known(db: Connection) -> bool:
+    """Whether this program has the database's revision: not so for one of a newer version."""
+    return (find_migrations() / "versions" / f"{current(db)}.py").is_file()

@@ -43,6 +43,10 @@ class RealNode(DemoAgency):
         super().__init__(root, key, f"Invented {key}", kind, "Desk")
         self.log = (root / f"{key}.log").open("ab")
 
+    def finish_set_up(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        self.printed = super().finish_set_up(process)
+        return self.printed
+
     def begin(self, fault: str | None = None) -> None:
         """Start the process; with a fault, it kills itself at that point. Does not wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE}

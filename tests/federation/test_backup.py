@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node is lost and comes back: from a backup made while it served, with peers that are ahead of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.cli.client import ApiError
+from tests.federation.nodes import RealNode, form, make_pair
+from tests.federation.test_operator import refused, run
+
+CANARY = "Aurora Inventata"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealNode, RealNode]]:
+    made = make_pair(tmp_path_factory.mktemp("backup"))
+    yield made
+    for node in made:
+        node.end()
+        node.log.close()
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 40) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.1)
+
+
+def received(node: RealNode) -> list[str]:
+    return [row["id"] for row in node.client.get("/api/v1/referrals?ended=true")["referrals"]]
+
+
+def refer(one: RealNode, other: RealNode, name: str = "") -> dict[str, Any]:
+    identity = {"case_code": "BACKED-UP", **({"name": name} if name else {})}
+    consent = {"consent": {**form(other)["consent"], "sections": ["service", "identity"]}} if name else {}
+    answer: dict[str, Any] = one.client.post("/api/v1/refer", {"form": form(other, identity=identity, **consent)})
+    return answer
+
+
+def sheets(node: RealNode, folder: Path) -> list[str]:
+    options = []
+    for name in ("a", "b"):
+        path = folder / f"sheet-{name}"
+        path.write_text(node.printed[f"sheet_{name}"])
+        path.chmod(0o600)
+        options += [f"--sheet-{name}", str(path)]
+    return options
+
+
+def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    one, other = pair
+    tmp_path.chmod(0o700)
+    copies = tmp_path / "copies"
+    kept = refer(one, other, CANARY)["referral"]
+    gone = refer(one, other, CANARY)
+    wait_for(lambda: {kept, gone["referral"]} <= set(received(other)))
+    old = copies / f"staffetta-{other.agency[:8]}-20200101T000000Z.backup"
+    copies.mkdir(mode=0o700)
+    old.write_bytes(b"an old one")
+    (copies / "notes.txt").write_text("not ours")
+    made = run(other.folder, "--json", "backup", "--to", str(copies))
+    assert made.returncode == 0, made.stderr
+    file = Path(json.loads(made.stdout)["file"])
+    assert json.loads(made.stdout)["removed"] == 1 and not old.exists() and (copies / "notes.txt").exists()
+    assert file.stat().st_mode & 0o777 == 0o600
+    content = file.read_bytes()
+    assert CANARY.encode() not in content and b"SQLite format" not in content, "sealed as a whole"
+    assert sorted(p.name for p in copies.iterdir()) == sorted(
+        [file.name, "notes.txt", f"staffetta-{other.agency[:8]}-erasures.json"]
+    ), "nothing is left of the work"
+    checked = run(other.folder, "--json", "backup", "verify", str(file), *sheets(other, tmp_path))
+    assert checked.returncode == 0 and json.loads(checked.stdout)["referrals"] == 2, checked.stderr
+
+    # After the backup: an erasure, which the list beside it knows of; and another referral.
+    one.client.post(
+        f"/api/v1/consents/{gone['consent']}/withdraw", {"by_person": True, "erase": True, "confirmed": True}
+    )
+    wait_for(lambda: bool(other.client.get("/api/v1/withdrawals")["withdrawals"]))
+    duty = other.client.get("/api/v1/withdrawals")["withdrawals"][0]["id"]
+    other.client.post(f"/api/v1/withdrawals/{duty}/answer", {})
+    assert run(other.folder, "backup", "--to", str(copies)).returncode == 0
+    later = refer(one, other)["referral"]
+    wait_for(lambda: later in received(other))
+
+    # The machine is gone.
+    other.end()
+    shutil.rmtree(other.folder)
+    lost = refer(one, other)["referral"]
+    back = run(other.folder, "--json", "restore", str(file), *sheets(other, tmp_path))
+    assert back.returncode == 0, back.stderr
+    assert json.loads(back.stdout)["erased_again"] == 1
+    other.begin()
+    assert other.wait()
+    with pytest.raises(ApiError) as signed_out:
+        other.client.get("/api/v1/referrals")
+    assert signed_out.value.code == "signed-out", "sessions are in no backup"
+    while True:
+        try:
+            other.log_in()
+            break
+        except ApiError:
+            time.sleep(1)
+    wait_for(lambda: {kept, later, lost, gone["referral"]} <= set(received(other)), 60)
+    assert len(received(other)) == 4, "each exactly once"
+    shown = other.client.get(f"/api/v1/referrals/{kept}")
+    assert shown["sections"]["identity"]["name"] == CANARY
+    erased = other.client.get(f"/api/v1/referrals/{gone['referral']}")
+    assert "identity" not in erased["sections"], "what was erased has not come back"
+    tasks = [task["kind"] for task in other.client.get("/api/v1/tasks")["tasks"]]
+    assert "node-restored" in tasks and not [kind for kind in tasks if kind.startswith("alarm")]
+    # Both go on, in both directions.
+    other.client.post(f"/api/v1/referrals/{later}/acts", {"action": "acknowledge"})
+    wait_for(
+        lambda: bool(
+            next(r for r in one.client.get("/api/v1/referrals")["referrals"] if r["id"] == later)["acknowledged_at"]
+        )
+    )
+    again = refer(one, other)["referral"]
+    wait_for(lambda: again in received(other))
+    assert other.rows("SELECT count(*) FROM messages WHERE state = 'quarantined'") == [(0,)]
+    # What the lost node had confirmed before, the restored one confirms again: refused, and nothing changes.
+    aside = one.rows("SELECT type FROM messages WHERE state = 'quarantined'")
+    assert set(aside) <= {("referral.cancel-confirm",)}, aside
+
+
+def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    one, other = pair
+    tmp_path.chmod(0o700)
+    copies = tmp_path / "copies"
+    assert run(one.folder, "backup", "--to", str(copies)).returncode == 0
+    file = next(copies.glob("*.backup"))
+    whole, target = file.read_bytes(), tmp_path / "new"
+    mine = sheets(one, tmp_path)
+
+    def restore(content: bytes, *options: str) -> Any:
+        broken = tmp_path / "broken.backup"
+        broken.write_bytes(content)
+        return run(target, "restore", str(broken), *(options or mine))
+
+    for at in (3, 20, 300, 900, len(whole) // 2, len(whole) - 1):
+        refused(restore(whole[:at]), "Use another copy")
+    for at in (60, 400, 1_800, len(whole) // 2, len(whole) - 5):
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        refused(restore(bytes(changed)))
+    refused(restore(whole + b"x"), "Use another copy")
+    refused(restore(b"STFB\x02" + whole[5:]), "newer version")
+    other_folder = tmp_path / "other"
+    other_folder.mkdir(mode=0o700)
+    refused(restore(whole, *sheets(other, other_folder)), "do not open this backup")
+    refused(restore(whole, "--sheet-a", mine[1], "--sheet-b", mine[1]), "sheet")
+    refused(run(one.folder, "restore", str(file), *mine), "not empty")
+    refused(run(target, "restore", str(tmp_path / "nothing"), *mine), "cannot be read")
+    assert not target.exists() and not target.with_name("new.restoring").exists()
+    listed = tmp_path / "ledger"
+    listed.write_text("not a list")
+    refused(run(target, "restore", str(file), *mine, "--ledger", str(listed)), "list of erasures")
+    assert not target.exists()
+    assert run(target, "restore", str(file), *mine).returncode == 0
+    assert (target / "keys" / "node.key").stat().st_mode & 0o777 == 0o600
