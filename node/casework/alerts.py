@@ -296,8 +296,10 @@ def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
     row = load(db, actor, alert_id)
     if row.side != Side.SOURCE or row.second is None or row.second_id is not None:
         raise LocalError("no-second", "There is no second liaison to try. Raise a new alert.")
-    shown = show(db, here, actor, alert_id=alert_id)
-    texts = {name: str(shown["said"][0]["values"].get(name, "")) for name in ("what", "where", "when")}
+    said = {entry["message"]: entry["values"] for entry in show(db, here, actor, alert_id=alert_id)["said"]}
+    if alert_id not in said:
+        raise LocalError("no-desk-key", "You have no key for this desk. Ask one of its members to add you.")
+    texts = {name: str(said[alert_id].get(name, "")) for name in ("what", "where", "when")}
     content = Content(
         category=AlertCategory(row.category),
         urgency=Urgency(row.urgency),
@@ -306,7 +308,7 @@ def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
         asked=Asked(row.asked),
         marking=msgspec.json.decode(row.marking, type=Marking),
         **texts,
-        guess=bool(shown["said"][0]["values"].get("guess")),
+        guess=bool(said[alert_id].get("guess")),
     )
     agency, _, desk = row.second.partition("/")
     other = _raise(db, here, actor.staff_id, now, row.desk_id, agency, desk, content, texts)

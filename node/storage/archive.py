@@ -171,7 +171,7 @@ class _Files:
     """Takes the stream apart again."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder.resolve()
         self._buffer = bytearray()
 
     def take_all(self, chunks: Iterator[bytes]) -> None:

@@ -306,6 +306,10 @@ def test_an_immediate_alert_goes_to_the_second_liaison_at_once_another_when_a_pe
     shown = other.store.read(alerts.show, other.here, other.actor, alert_id=again)
     assert shown["said"][0]["values"]["what"] == CONTENT.what
     assert code_of(ngo.do, alerts.second_now, START, alert_id=later) == "no-second"
+    unread = raise_one(ngo, police, urgency=Urgency.EXPECTED, second=(other.id, other.desk))
+    stranger = replace(ngo.actor, staff_id=crypto.new_id())
+    trying = {"alert_id": unread}
+    assert code_of(ngo.store.write, alerts.second_now, ngo.here, stranger, START, **trying) == "no-desk-key"
 
 
 def test_the_daily_test_goes_through_every_path_and_a_broken_one_is_noticed(
