@@ -43,7 +43,7 @@ lint: setup
 test: setup
 	@.ci/system-packages
 	@$(MAKE) lint
-	$(PY) -m pytest -n $(JOBS) $(if $(ARGS),$(ARGS),-m "not alone")
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(if $(ARGS),$(ARGS),-m "not alone")
 	$(if $(ARGS),,$(PY) -m pytest -m alone)
 
 test-long: setup

@@ -23,7 +23,7 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics
-from node.casework import alerts, attachments, capacity, drafts, followups, programmes, sweeps
+from node.casework import alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -39,7 +39,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
-from node.web import alert_api, capacity_api, case_api, problems, programme_api, staff_api
+from node.web import alert_api, capacity_api, case_api, plan_api, problems, programme_api, staff_api
 from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
@@ -192,6 +192,7 @@ class Node:
         )
         application.on_response_prepare.append(set_headers)
         routes = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES, *alert_api.ROUTES]
+        routes += plan_api.ROUTES
         Api(self._services, routes).add_to(application, is_local=is_local)
         document = describe(routes, version("staffetta"))
 
@@ -319,7 +320,11 @@ class Node:
         await self.database.write(attachments.forget_cut, self.here, now)
         await self.database.write(capacity.end_passed, self.here, now)
         await self.database.write(capacity.forget_old, self.here, now)
-        await self.database.write(sweeps.watch_desks, self.here, now)
+        await self.database.write(silence.watch_desks, self.here, now)
+        await self.database.write(silence.watch_peers, self.here, now)
+        await self._exhaust(plans.plan_missing, self.here, now)
+        await self.database.write(plans.digest, self.here, now)
+        await self.worker.say_alive()
         await self.database.write(alerts.test_paths, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)

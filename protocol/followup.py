@@ -46,9 +46,12 @@ class Plan:
     every_days: int | None = None
 
 
-def open_plan(risk: Risk) -> Plan:
-    """While a service helps: 7 days after acceptance, then by risk, a review at least every 90 days."""
-    return Plan(days=(AFTER_ACCEPTANCE_DAYS,), every_days=INTERVAL_DAYS[risk])
+def open_plan(risk: Risk, every_days: int | None = None) -> Plan:
+    """While a service helps: 7 days after acceptance, then by risk, a review at least every 90 days.
+
+    `every_days`: the agency's own interval for this risk.
+    """
+    return Plan(days=(AFTER_ACCEPTANCE_DAYS,), every_days=every_days or INTERVAL_DAYS[risk])
 
 
 def completed_plan() -> Plan:

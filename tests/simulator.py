@@ -22,10 +22,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, StaticPool, create_engine, event, select
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, select
 
 from node import faults, log
 from node.casework import cases, consents, erasure, followups, referrals, sweeps
@@ -139,6 +140,15 @@ def _raw(db: Connection) -> sqlite3.Connection:
 # -- a node -----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=AGENCIES)
+def _engine(index: int) -> Engine:
+    """The database of one agency in memory; each seed begins with another content. Statements are compiled once."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
 class SimDatabase:
     """The node's database, on the caller's thread; the power may go before and after each commit."""
 
@@ -182,9 +192,7 @@ class Node:
         self.name, self.desk, self.actor = like.name, like.desk, like.actor
         self.folder = folder / self.name
         shutil.copytree(template.folder / self.name / "keys", self.folder)
-        self.engine = create_engine("sqlite://", poolclass=StaticPool)
-        event.listen(self.engine, "connect", _prepare)
-        event.listen(self.engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        self.engine = _engine(index)
         with self.engine.connect() as db:
             _raw(db).deserialize(template.images[index])
         self.database = SimDatabase(self)
@@ -513,8 +521,6 @@ class World:
         finally:
             faults.point = before
             crypto.secrets = system
-            for node in self.nodes:
-                node.engine.dispose()
             self.loop.close()
 
     def check_always(self) -> None:

@@ -406,6 +406,8 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("plan_id", sa.String(length=32), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=8), server_default=sa.text("'contact'"), nullable=False),
+        sa.Column("every_days", sa.Integer(), nullable=True),
         sa.Column("thread_id", sa.String(length=32), nullable=True),
         sa.Column("referral_id", sa.String(length=32), nullable=True),
         sa.Column("case_id", sa.String(length=32), nullable=True),
@@ -420,6 +422,7 @@ def upgrade() -> None:
         sa.Column("rung", sa.String(length=32), nullable=True),
         sa.Column("next_rung_at", sa.BigInteger(), nullable=True),
         sa.Column("snoozed_until", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("kind IN ('contact', 'date')", name=op.f("ck_followups_kind")),
         sa.CheckConstraint("risk IN ('high', 'medium', 'low', 'none')", name=op.f("ck_followups_risk")),
         sa.ForeignKeyConstraint(["desk_id"], ["desks.id"], name=op.f("fk_followups_desk_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_followups")),
@@ -427,6 +430,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("followups", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_followups_case_id"), ["case_id"], unique=False)
+        batch_op.create_index(
+            "ix_followups_case_open",
+            ["case_id"],
+            unique=False,
+            sqlite_where=sa.text("ended IS 0"),
+            postgresql_where=sa.text("ended IS false"),
+        )
         batch_op.create_index(
             "ix_followups_due",
             ["next_rung_at"],
@@ -862,6 +872,9 @@ def downgrade() -> None:
             "ix_followups_due",
             sqlite_where=sa.text("next_rung_at IS NOT NULL"),
             postgresql_where=sa.text("next_rung_at IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_followups_case_open", sqlite_where=sa.text("ended IS 0"), postgresql_where=sa.text("ended IS false")
         )
         batch_op.drop_index(batch_op.f("ix_followups_case_id"))
 

@@ -36,8 +36,8 @@ def _parsed(zone: str, stored: str) -> Calendar:
 
 
 def office_calendar(here: Here) -> Calendar:
-    """Our agency's working days."""
-    return Calendar(here.zone)
+    """Our agency's working days, its holidays left out."""
+    return Calendar(here.zone, holidays=here.holidays)
 
 
 def _opening(entries: Iterable[Opening]) -> tuple[tuple[int, int, int], ...]:

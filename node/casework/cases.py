@@ -140,6 +140,10 @@ def record_sections(
     merged = {**known, **sections}
     records.save(db, here, actor, now, kind="case", subject_id=case_id, desk_id=row.desk_id, sections=merged)
     audit.record(db, now, actor.staff_id, "case.record", case_id)
+    # Here and not above: a plan is made of cases.
+    from node.casework import plans
+
+    plans.watch_dates(db, here, actor, now, case_id=case_id)
 
 
 def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> None:
@@ -154,4 +158,7 @@ def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> Non
     if db.execute(query.limit(1)).first() is not None:
         raise LocalError("case-open", "A referral of this case is still open. End it first.")
     db.execute(update(cases).where(cases.c.id == case_id).values(closed_at=now))
+    from node.casework import plans
+
+    plans.end_all(db, now, case_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "case.close", case_id)

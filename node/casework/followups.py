@@ -7,8 +7,9 @@ a case: time escalates. What is due when, and who is told, is decided in `protoc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -21,18 +22,21 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
+from node.storage.settings import get_setting
+from node.storage.tables import FollowupKind, escalations, exclusions, followups, messages, staff, threads
 from node.storage.tables import cases as case_rows
-from node.storage.tables import escalations, exclusions, followups, messages, staff, threads
 from protocol import crypto, followup
 from protocol.codes import FollowupOutcome, MessageType, Priority, Risk, Role, Section
 from protocol.encoding import encode, moment, seconds
 from protocol.errors import LocalError, say
-from protocol.followup import Audience, Rung
+from protocol.followup import Audience, Next, Rung
 from protocol.messages import FollowupPlan, FollowupReport, parse
 
 #: Dates that a plan announces at once: the rest follows with the next plan.
 ANNOUNCED: Final = 60
 TEXT_MAX: Final = 4_000
+#: The setting in which the agency's intervals are kept.
+INTERVALS: Final = "followup-days"
 LIST_MAX: Final = 200
 _ROLES: Final = {Audience.SUPERVISOR: Role.SUPERVISOR, Audience.DIRECTOR: Role.DIRECTOR}
 _ENDS: Final = frozenset({FollowupOutcome.CONTACT_DECLINED, FollowupOutcome.CASE_CLOSED, FollowupOutcome.TRANSFERRED})
@@ -53,7 +57,8 @@ def plan_after_accept(
     else:
         db.execute(update(case_rows).where(case_rows.c.id == case_id).values(risk=risk))
     calendar = office_calendar(here)
-    dates = followup.occurrences(followup.open_plan(risk), calendar.local(now).date(), calendar, ANNOUNCED)
+    plan = followup.open_plan(risk, intervals(db)[risk])
+    dates = followup.occurrences(plan, calendar.local(now).date(), calendar, ANNOUNCED)
     plan_id = crypto.new_id()
     message = outbox.compose(
         db,
@@ -68,6 +73,12 @@ def plan_after_accept(
         risk=risk,
     )
     _insert(db, here, now, message, 1, ours=True, desk_id=referral.desk_id, staff_id=staff_id, case_id=case_id)
+
+
+def intervals(db: Connection) -> dict[Risk, int]:
+    """How many days lie between two follow-ups, by risk: the agency's own choice, else what the evidence says."""
+    chosen = json.loads(get_setting(db, INTERVALS) or "{}")
+    return {risk: chosen.get(str(risk), days) for risk, days in followup.INTERVAL_DAYS.items()}
 
 
 def watch(db: Connection, here: Here, now: datetime, plan: FollowupPlan, referral: Any) -> None:
@@ -93,7 +104,7 @@ def after_completion(db: Connection, here: Here, now: datetime, referral: Any) -
         return
     calendar = office_calendar(here)
     dates = followup.occurrences(followup.Plan(days=(7,)), calendar.local(now).date(), calendar, 1)
-    _insert_row(
+    insert_row(
         db,
         now,
         here,
@@ -117,10 +128,13 @@ def report(
     now: datetime,
     *,
     followup_id: str,
-    outcome: FollowupOutcome,
+    outcome: FollowupOutcome | None,
     text: str = "",
 ) -> None:
-    """A follow-up was done: what came of it is sealed, the other end is told that it was, the next is planned."""
+    """A follow-up was done: what came of it is sealed, the other end is told that it was, the next is planned.
+
+    A date that was watched has no `outcome`: it is done.
+    """
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = db.execute(select(followups).where(followups.c.id == followup_id)).first()
     if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.thread_id, row.case_id):
@@ -129,18 +143,23 @@ def report(
         raise LocalError("not-ours", "The other agency does this follow-up. Telephone it if it is overdue.")
     if row.reported_at is not None or row.ended:
         raise LocalError("already-reported", "This follow-up was reported already.")
+    if outcome is None and row.kind != FollowupKind.DATE:
+        raise LocalError("outcome", "Choose what came of it.")
     if len(text) > TEXT_MAX:
         raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
-    said = {"outcome": outcome.value, "text": text}
+    said = {"outcome": "done" if outcome is None else outcome.value, "text": text}
     sections = {Section.NARRATIVE: encode(said)}
     record_id = records.save(
         db, here, actor, now, kind="followup", subject_id=followup_id, desk_id=row.desk_id, sections=sections
     )
     ends = outcome in _ENDS
     _mark(db, now, row, record_id)
-    decided = followup.after_outcome(outcome, (), (), office_calendar(here), now)
+    decided = Next() if outcome is None else followup.after_outcome(outcome, (), (), office_calendar(here), now)
     if outcome is FollowupOutcome.CONTACT_DECLINED and row.case_id is not None:
         db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(do_not_contact=True))
+        from node.casework import plans
+
+        plans.end_all(db, now, row.case_id, actor.staff_id, contact_only=True)
     if decided.tell_supervisor:
         tasks.open_task(db, now, f"followup-{outcome}", followup_id, desk_id=row.desk_id, role=Role.SUPERVISOR)
     plan = _plan_of(db, row)
@@ -159,6 +178,8 @@ def report(
         )
         if not ends:
             _next(db, here, now, row, plan)
+    elif row.every_days is not None and not ends:
+        _next_own(db, here, now, row)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, followup_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "followup.report", followup_id)
@@ -329,6 +350,26 @@ def _next(db: Connection, here: Here, at: datetime, row: Any, plan: FollowupPlan
             return
 
 
+def _next_own(db: Connection, here: Here, now: datetime, row: Any) -> None:
+    """The next occurrence of a plan that is ours alone."""
+    kept = ("plan_id", "ours", "desk_id", "staff_id", "case_id", "every_days")
+    insert_row(
+        db,
+        now,
+        here,
+        due_at=own_date(here, now, row.every_days),
+        risk=Risk(row.risk),
+        ordinal=row.ordinal + 1,
+        **{name: getattr(row, name) for name in kept},
+    )
+
+
+def own_date(here: Here, now: datetime, days: int) -> datetime:
+    """So many days from now at the start of the day, or of the next working day after it."""
+    calendar = office_calendar(here)
+    return calendar.next_open(calendar.instant(calendar.local(now).date() + timedelta(days=days), followup.DUE_MINUTES))
+
+
 def _insert(
     db: Connection,
     here: Here,
@@ -341,7 +382,7 @@ def _insert(
     staff_id: str | None,
     case_id: str | None,
 ) -> None:
-    _insert_row(
+    insert_row(
         db,
         now,
         here,
@@ -358,7 +399,8 @@ def _insert(
     )
 
 
-def _insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
+def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
+    """One occurrence, whose ladder begins before it is due."""
     steps = followup.ladder(due_at, risk, office_calendar(here))
     first = followup.next_rung(steps, (), now)
     row = {"id": crypto.new_id(), "due_at": due_at, "risk": risk, "next_rung_at": first, **values}

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from node.casework import cases, records
+from node.casework import cases, plans, records
 from node.office import audit
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -41,6 +41,8 @@ def merge(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
     }
     if sections:
         records.save(db, here, actor, now, kind="case", subject_id=this.id, desk_id=this.desk_id, sections=sections)
+    # Its dates are watched anew, with what is known of both.
+    plans.end_dates(db, now, other.id, actor.staff_id)
     for table in (threads, releases, followups):
         db.execute(update(table).where(table.c.case_id == other.id).values(case_id=this.id))
     _unite_exclusions(db, this.id, other.id)
@@ -48,6 +50,7 @@ def merge(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
     kept = {"risk": risk, "do_not_contact": bool(this.do_not_contact or other.do_not_contact)}
     db.execute(update(case_rows).where(case_rows.c.id == this.id).values(**kept))
     db.execute(update(case_rows).where(case_rows.c.id == other.id).values(closed_at=now, merged_into=this.id))
+    plans.watch_dates(db, here, actor, now, case_id=this.id)
     audit.record(db, now, actor.staff_id, "case.merge", this.id)
     audit.record(db, now, actor.staff_id, "case.merged", other.id)
 

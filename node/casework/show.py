@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +28,14 @@ LIST_MAX: Final = 200
 HISTORY_MAX: Final = 500
 #: The sections by which an inbox is sorted.
 TRIAGE: Final = frozenset({Section.SERVICE, Section.SAFETY})
+#: What a list says of the other agency.
+PEER: Final = (
+    agencies.c.name.label("peer_name"),
+    agencies.c.heard_at,
+    agencies.c.met_at,
+    agencies.c.verified_at,
+    agencies.c.silent_after_hours,
+)
 _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
 
@@ -36,7 +44,7 @@ def list_referrals(
 ) -> list[dict[str, Any]]:
     """The referrals of the actor's desks: by urgency, then by clock. Headers only; nothing is opened."""
     query = (
-        select(rows, threads.c.peer, agencies.c.name.label("peer_name"))
+        select(rows, threads.c.peer, *PEER)
         .join(threads, threads.c.id == rows.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
         .where(rows.c.desk_id.in_(actor.desks), cases.visible(actor, threads.c.id, threads.c.case_id))
@@ -46,6 +54,12 @@ def list_referrals(
         query = query.where(rows.c.ended_at.is_(None))
     found = [summary(r, now) for r in db.execute(query).all()]
     return sorted(found, key=lambda r: urgency(r, now))
+
+
+def silent_since(row: Any, now: datetime) -> datetime | None:
+    """Since when this agency has not been heard, if that is longer than its limit. `row` has what `PEER` selects."""
+    since: datetime = row.heard_at or row.verified_at or row.met_at
+    return since if now - since >= timedelta(hours=row.silent_after_hours) else None
 
 
 def urgency(shown: dict[str, Any], now: datetime) -> tuple[int, datetime]:
@@ -66,6 +80,7 @@ def summary(row: Any, now: datetime) -> dict[str, Any]:
         "side": row.side,
         "peer": row.peer,
         "peer_name": row.peer_name,
+        "silent_since": silent_since(row, now),
         "kind": row.kind,
         "priority": row.priority,
         "status": row.status,
@@ -95,9 +110,8 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     What was locked by a withdrawal is not opened; what was erased is not there.
     """
     row = referrals.load(db, actor, referral_id)
-    peer_name = db.execute(select(agencies.c.name).where(agencies.c.agency == row.peer)).scalar()
-    wrapped = {**dict(row._mapping), "peer_name": peer_name}
-    shown = summary(_Row(wrapped), now)
+    peer = db.execute(select(*PEER).where(agencies.c.agency == row.peer)).one()
+    shown = summary(_Row({**dict(row._mapping), **dict(peer._mapping)}), now)
     found = db.execute(
         select(messages, bodies.c.body_sealed)
         .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from node.casework import mail, referrals
-from node.casework.calendars import desk_calendar
 from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
 from node.storage.tables import (
     IS_PERMITTING,
-    Side,
     cases,
-    desks,
     release_events,
     releases,
-    roster,
-    staff,
     threads,
     withdrawals,
 )
 from node.storage.tables import referrals as rows
 from protocol import referral
-from protocol.calendar import Calendar
 from protocol.codes import ConsentState, Role
 from protocol.encoding import EXPIRY_GRACE_DAYS, MESSAGE_LIFE_DAYS
 from protocol.messages import ThreadResync
@@ -39,9 +33,6 @@ from protocol.referral import Attention
 GAP_AFTER = timedelta(hours=24)
 #: No message is accepted later than this after it was written; one that is missing for so long does not exist.
 GAP_FINAL = timedelta(days=MESSAGE_LIFE_DAYS + EXPIRY_GRACE_DAYS)
-#: So many opening days on which nobody signed in at a desk for which something waits: its supervisor is told.
-SILENT_DAYS = 3
-SILENT_TASK = "desk-silent"
 _TASKS = {Attention.UNDELIVERED: "undelivered", Attention.OVERDUE: "overdue"}
 
 
@@ -103,42 +94,6 @@ def miss_erasures(db: Connection, here: Here, now: datetime, limit: int = 200) -
         db.execute(update(withdrawals).where(withdrawals.c.id == row.id).values(duty_at=again))
         audit.record(db, now, NODE, "consent.answer-missing", row.id)
     return len(late)
-
-
-def watch_desks(db: Connection, here: Here, now: datetime) -> int:
-    """A desk for which something waits and at which no person has signed in for some of its opening days.
-
-    Its supervisor is told; the task closes itself when somebody signs in. Returns how many desks are silent.
-    """
-    silent = 0
-    seen = (
-        select(roster.c.desk_id, func.max(staff.c.seen_at).label("seen_at"))
-        .join(staff, staff.c.id == roster.c.staff_id)
-        .where(roster.c.active.is_(True), staff.c.status == "active")
-        .group_by(roster.c.desk_id)
-    )
-    last = {row.desk_id: row.seen_at for row in db.execute(seen)}
-    waits = select(rows.c.desk_id).where(rows.c.ended_at.is_(None), rows.c.side == Side.TARGET).distinct()
-    waiting = set(db.execute(waits).scalars())
-    for desk in db.execute(select(desks.c.id, desks.c.created_at).where(desks.c.closed_at.is_(None))):
-        calendar = desk_calendar(db, here, desk.id)
-        since = last.get(desk.id) or desk.created_at
-        if desk.id in waiting and calendar is not None and _opening_days(calendar, since, now) >= SILENT_DAYS:
-            silent += 1
-            tasks.open_task(db, now, SILENT_TASK, desk.id, role=Role.SUPERVISOR)
-        else:
-            tasks.close_task(db, now, SILENT_TASK, desk.id, NODE)
-    return silent
-
-
-def _opening_days(calendar: Calendar, since: datetime, now: datetime) -> int:
-    """The desk's opening days that lie wholly between the two moments."""
-    day, today = calendar.local(since).date() + timedelta(days=1), calendar.local(now).date()
-    count = 0
-    while day < today and count < SILENT_DAYS:
-        count += calendar.is_working(day)
-        day += timedelta(days=1)
-    return count
 
 
 def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:

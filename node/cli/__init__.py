@@ -53,6 +53,7 @@ for command in (
     keep.restore,
     ahead.programme,
     ahead.rehearse,
+    ahead.report,
 ):
     cli.add_command(command)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`staffetta rehearse` and `staffetta programme`: what ends when, and who would have nobody."""
+"""`staffetta programme`, `rehearse` and `report`: what ends when, who would have nobody, how the cases stand."""
 
 from __future__ import annotations
 
@@ -44,3 +44,25 @@ def rehearse(settings: Settings, until: datetime, ends: tuple[tuple[str, str], .
         f"  case {entry['case']}: nobody after {entry['on']} ({entry['programme']})" for entry in answer["nobody"]
     ]
     show(answer, as_json=settings.as_json, text="\n".join(lines))
+
+
+@click.command()
+@click.option("--public", is_flag=True, help="For publication: small counts left out, none can be computed back.")
+@pass_settings
+def report(settings: Settings, public: bool) -> None:
+    """How the open cases stand: on time, overdue, silent, orphaned; by programme, desk and month."""
+    answer = settings.client().get("/api/v1/report" + ("?public=true" if public else ""))
+    if answer["total"] is None:
+        show(answer, as_json=settings.as_json, text="There are too few cases to publish anything.")
+        return
+    groups = [c["standings"] for c in answer["columns"]] if public else [[name] for name in answer["total"]]
+    columns = {"name": "", **{str(n): "+".join(group) for n, group in enumerate(groups)}, "open": "open"}
+    parts = []
+    for kind, rows in answer["tables"].items():
+        lines = []
+        for name, row in rows.items():
+            counts = row if public else [*row.values(), sum(row.values())]
+            shown = ["x" if count is None else count for count in counts]
+            lines.append({"name": name, **{str(n): value for n, value in enumerate(shown[:-1])}, "open": shown[-1]})
+        parts.append(f"By {kind}\n" + table(lines, columns, "No case is open."))
+    show(answer, as_json=settings.as_json, text="\n\n".join(parts))

@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 REQUESTS_UNDER_WAY: Final = 2
 #: How often the queue is looked at although nothing woke us: other processes queue, and back-offs end.
 LOOK_SECONDS: Final = 2.0
+#: With whom something is open and from whom nothing came for so long, a sign of life is exchanged.
+LIFE_SIGN: Final = timedelta(hours=20)
 #: A bundle is fetched again at most this often for one agency.
 BUNDLE_WAIT: Final = timedelta(minutes=5)
 
@@ -251,6 +253,17 @@ class Worker:
         except NodeError as error:
             log.warning("hello_postponed", code=error.code)
 
+    async def say_alive(self) -> None:
+        """A sign of life to those who share something open with us and have heard nothing else for most of a day.
+
+        Its receipt is their sign of life to us.
+        """
+        now = self._clock.now()
+        try:
+            await self._database.write(_say_hello, self._here, now, now - LIFE_SIGN)
+        except NodeError as error:
+            log.warning("hello_postponed", code=error.code)
+
     async def send_confirmations(self) -> None:
         """Tell agencies whose fingerprint we heard, until they have confirmed ours."""
         for agency in await self._database.read(peers.unconfirmed):
@@ -272,12 +285,14 @@ class Worker:
             log.info("confirmation_postponed", code=error.code, peer=agency)
 
 
-def _say_hello(db: Connection, here: Here, now: datetime) -> None:
+def _say_hello(db: Connection, here: Here, now: datetime, not_heard_since: datetime | None = None) -> None:
     bundle_at = int(get_setting(db, "bundle_at") or "0")
     # One that has never reached us may have tried for days; one that was silent for longer than a message lives, not.
     recent = now - timedelta(days=MESSAGE_LIFE_DAYS)
     with_threads = select(threads.c.peer).where(threads.c.open.is_(True))
     may_have = or_(agencies.c.agency.in_(with_threads), agencies.c.heard_at.is_(None), agencies.c.heard_at > recent)
+    if not_heard_since is not None:
+        may_have = agencies.c.agency.in_(with_threads) & (agencies.c.heard_at < not_heard_since)
     queued = select(outbox_rows.c.peer).join(messages, messages.c.id == outbox_rows.c.message_id)
     may_have = may_have & agencies.c.agency.not_in(queued.where(messages.c.type == MessageType.HELLO))
     for agency in db.execute(select(agencies.c.agency).where(may_have)).scalars().all():

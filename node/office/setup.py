@@ -7,13 +7,14 @@ import base64
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import Final
 from zoneinfo import available_timezones
 
 from sqlalchemy import Connection, insert
 
 from node.office import audit, recovery
-from node.office.actor import person_signer
+from node.office.actor import Actor, person_signer
 from node.office.staff import check_handle, set_keys
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -25,7 +26,7 @@ from protocol.codes import AgencyType, Role
 from protocol.crypto import KemKey, SigningKey
 from protocol.directory import Directory
 from protocol.encoding import CLOCK_AHEAD_SECONDS, encode, seconds
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.identity import (
     LABEL_NODE,
     LABEL_OFFICER,
@@ -39,6 +40,9 @@ from protocol.identity import (
 #: The roles of the person who sets a node up. She hands on what she should not keep.
 FIRST_ROLES = (Role.ADMINISTRATOR, Role.OFFICER, Role.SUPERVISOR, Role.DIRECTOR)
 REVIEW_DAYS = 90
+#: The setting that lists the days on which the agency is closed, and how many there may be: some years of them.
+HOLIDAYS: Final = "holidays"
+HOLIDAYS_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,22 @@ def initialise(
     )
 
 
+def load_holidays(db: Connection) -> frozenset[date]:
+    """The days on which the agency is closed, beside week-ends."""
+    stored = get_setting(db, HOLIDAYS)
+    return frozenset(date.fromisoformat(day) for day in json.loads(stored or "[]"))
+
+
+def set_holidays(db: Connection, here: Here, actor: Actor, now: datetime, *, days: Collection[date]) -> None:
+    """The agency is closed on these days: no follow-up falls due on one, and no digest goes out."""
+    actor.require_role(Role.SUPERVISOR, Role.DIRECTOR, Role.ADMINISTRATOR)
+    if len(days) > HOLIDAYS_MAX:
+        raise LocalError("holidays", say("Name at most {limit} days.", limit=HOLIDAYS_MAX))
+    set_setting(db, HOLIDAYS, json.dumps(sorted({day.isoformat() for day in days})))
+    here.holidays = frozenset(days)
+    audit.record(db, now, actor.staff_id, "agency.holidays", here.agency)
+
+
 def read_root(text: str) -> SigningKey:
     """The root signing key as it was printed. Raises LocalError `wrong-root` for what cannot be one."""
     compact = "".join(text.split()).upper()
@@ -162,4 +182,4 @@ def load_here(db: Connection, keystore: Keystore, directory: Directory) -> Here:
     agency, agency_type, zone, epoch = (get_setting(db, name) for name in names)
     if agency is None or agency_type is None or zone is None or epoch is None:
         raise LocalError("not-initialised", "This folder has no agency yet. Run: staffetta init")
-    return Here(agency, AgencyType(agency_type), zone, epoch, keystore, directory)
+    return Here(agency, AgencyType(agency_type), zone, epoch, keystore, directory, load_holidays(db))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 
 from node.storage.keystore import Keystore
 from protocol.codes import AgencyType
@@ -18,8 +19,9 @@ NODE = "0" * 32
 class Here:
     """`agency` is our id; `epoch` names our sending chains and is new after a restore; `zone` is an IANA name.
 
-    `directory` is replaced as a whole when a peer is met, verified, blocked, or has a new bundle. `wake` is called
-    after a commit that queued something, with the agency that it is for.
+    `holidays` are days on which nobody is asked to follow anything up. `directory` is replaced as a whole when a
+    peer is met, verified, blocked, or has a new bundle. `wake` is called after a commit that queued something, with
+    the agency that it is for.
     """
 
     agency: str
@@ -28,4 +30,5 @@ class Here:
     epoch: str
     keystore: Keystore
     directory: Directory
+    holidays: frozenset[date] = frozenset()
     wake: Callable[[str], None] | None = None

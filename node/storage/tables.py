@@ -91,6 +91,13 @@ class Side(StrEnum):
     TARGET = "target"
 
 
+class FollowupKind(StrEnum):
+    """What an occurrence is for."""
+
+    CONTACT = "contact"
+    DATE = "date"
+
+
 class Lane(StrEnum):
     """What waits for what in the outbox: alerts for nothing, bulk for everything else. Stored as its index."""
 
@@ -543,6 +550,10 @@ followups = Table(
     Column("id", String(32), primary_key=True),
     _id("plan_id"),
     Column("ordinal", Integer, nullable=False),
+    # Contact with her, or a date that must not pass unseen; what the date is stands only in a sealed record.
+    Column("kind", String(8), nullable=False, server_default=text("'contact'")),
+    # Our own plan for a case: the next is so many days after this one was recorded. Empty: the thread's plan says when.
+    Column("every_days", Integer),
     Column("thread_id", String(32), index=True),
     Column("referral_id", String(32)),
     Column("case_id", String(32), index=True),
@@ -560,10 +571,12 @@ followups = Table(
     Column("next_rung_at", UtcDateTime),
     Column("snoozed_until", UtcDateTime),
     UniqueConstraint("plan_id", "ordinal"),
+    _one_of("kind", FollowupKind),
     _one_of("risk", Risk),
     _partial("ix_followups_due", "next_rung_at", where="next_rung_at IS NOT NULL"),
     Index("ix_followups_referral", "referral_id"),
     _partial("ix_followups_open", "desk_id", "due_at", where="ended IS 0"),
+    _partial("ix_followups_case_open", "case_id", where="ended IS 0"),
 )
 
 escalations = Table(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from node.casework import programmes, rehearsal
+from node.casework import dormancy, programmes, rehearsal
 from node.casework.rehearsal import Changes
 from node.web.api import Call, Route
 from node.web.case_api import Body
@@ -89,7 +89,16 @@ async def rehearse(call: Call) -> Any:
     return await call.read(rehearsal.rehearse, call.services.here, call.actor, call.now, body.until, changes)
 
 
+async def show_report(call: Call) -> Any:
+    """`?public=true`: what may be published, with small counts left out."""
+    exact = await call.read(dormancy.report, call.services.here, call.actor, call.now)
+    is_public = call.request.query.get("public") == "true"
+    await call.do(dormancy.record_export, public=is_public)
+    return dormancy.publish(exact) if is_public else exact
+
+
 ROUTES: Final = [
+    Route("GET", "/report", show_report, "How the agency's open cases stand, in exact figures or for publication"),
     Route("GET", "/programmes", list_programmes, "Programmes, those that end first before the others"),
     Route("POST", "/programmes", add, "Add a programme", NewProgramme),
     Route("GET", "/programmes/{programme}", show_board, "The hand-over of each open case of a programme"),

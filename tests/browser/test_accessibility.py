@@ -92,6 +92,8 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "programmes": ("ada", "/programmes"),
         "programme": ("ada", f"/programmes/{programme}"),
         "case programme": ("ada", f"/cases/{sent['case']}/programme"),
+        "plan": ("ada", f"/cases/{sent['case']}/plan"),
+        "ways": ("ada", "/ways"),
         "rehearsal": ("ada", f"/rehearsal?until={datetime.now(UTC).date() + timedelta(days=200)}"),
         "withdraw": ("ada", consent + "/withdraw"),
         "renew": ("ada", consent + "/renew"),

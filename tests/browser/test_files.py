@@ -68,7 +68,9 @@ def test_a_photograph_arrives_without_the_place_where_it_was_taken(network: Netw
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_what_cannot_be_sent_is_refused_with_a_sentence(network: Network, meet: Meet, script: bool) -> None:
+def test_what_cannot_be_sent_is_refused_with_a_sentence(
+    network: Network, meet: Meet, script: bool, tmp_path: Path
+) -> None:
     carla = meet(network.lantern, "carla", java_script_enabled=script)
     refer(carla)
     for name, content, sentence in (
@@ -79,9 +81,10 @@ def test_what_cannot_be_sent_is_refused_with_a_sentence(network: Network, meet: 
         attach(carla, name, content)
         carla.wait_for(sentence)
     if script:
-        carla.page.get_by_label("File", exact=True).set_input_files(
-            {"name": "film.pdf", "mimeType": "application/pdf", "buffer": bytes(26 * 1024 * 1024)}
-        )
+        film = tmp_path / "film.pdf"
+        with film.open("wb") as file:
+            file.truncate(26 * 1024 * 1024)
+        carla.page.get_by_label("File", exact=True).set_input_files(film)
         carla.click("Send the file")
         carla.wait_for("This file is too large.")
 

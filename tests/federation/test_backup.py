@@ -7,12 +7,16 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node import backup
 from node.cli.client import ApiError
+from node.errors import ConfigError
+from protocol.errors import LocalError
 from tests.federation.nodes import RealNode, form, make_pair
 from tests.federation.test_operator import refused, run
 
@@ -141,23 +145,29 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     whole, target = file.read_bytes(), tmp_path / "new"
     mine = sheets(one, tmp_path)
 
-    def restore(content: bytes, *options: str) -> Any:
+    key = backup.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
+
+    def restore(content: bytes, says: str) -> None:
         broken = tmp_path / "broken.backup"
         broken.write_bytes(content)
-        return run(target, "restore", str(broken), *(options or mine))
+        with pytest.raises((ConfigError, LocalError), match=says):
+            backup.restore(broken, target, key, datetime.now(UTC))
+        assert not target.exists() and not target.with_name("new.restoring").exists()
 
     for at in (3, 20, 300, 900, len(whole) // 2, len(whole) - 1):
-        refused(restore(whole[:at]), "Use another copy")
+        restore(whole[:at], "Use another copy")
     for at in (60, 400, 1_800, len(whole) // 2, len(whole) - 5):
         changed = bytearray(whole)
         changed[at] ^= 1
-        refused(restore(bytes(changed)))
-    refused(restore(whole + b"x"), "Use another copy")
-    refused(restore(b"STFB\x02" + whole[5:]), "newer version")
+        restore(bytes(changed), "")
+    restore(whole + b"x", "Use another copy")
+    restore(b"STFB\x02" + whole[5:], "newer version")
+    broken = tmp_path / "broken.backup"
+    refused(run(target, "restore", str(broken), *mine), "newer version")
     other_folder = tmp_path / "other"
     other_folder.mkdir(mode=0o700)
-    refused(restore(whole, *sheets(other, other_folder)), "do not open this backup")
-    refused(restore(whole, "--sheet-a", mine[1], "--sheet-b", mine[1]), "sheet")
+    refused(run(target, "restore", str(file), *sheets(other, other_folder)), "do not open this backup")
+    refused(run(target, "restore", str(file), "--sheet-a", mine[1], "--sheet-b", mine[1]), "sheet")
     refused(run(one.folder, "restore", str(file), *mine), "not empty")
     refused(run(target, "restore", str(tmp_path / "nothing"), *mine), "cannot be read")
     assert not target.exists() and not target.with_name("new.restoring").exists()

@@ -17,8 +17,10 @@ from node.web.pages import (
     news,
     paper,
     people,
+    plans,
     programmes,
     refer,
+    report,
     thread,
 )
 from node.web.pages.page import Page
@@ -33,9 +35,11 @@ ALL: Final[list[Page]] = [
     *case.PAGES,
     *capacity.PAGES,
     *programmes.PAGES,
+    *report.PAGES,
     *alert.PAGES,
     *files.PAGES,
     *apart.PAGES,
+    *plans.pages(case.show_case, home.show_followup),
     *paper.PAGES,
     *people.PAGES,
 ]

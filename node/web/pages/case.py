@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, erasure, followups, programmes, show
+from node.casework import cases, consents, erasure, followups, programmes, show, silence
 from node.office import audit, staff
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit, go
@@ -47,6 +47,7 @@ async def show_case(visit: Visit) -> web.StreamResponse:
             "consents": consents.show_consents(db, actor, case_id),
             "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
             "names": staff.names(db),
+            "gone": silence.is_gone(db, found["transferred_to"], now),
             "programme": programmes.standing(db, actor, now, case_id)["programme"],
         }
 

@@ -9,10 +9,23 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import alerts, approvals, capacity, cases, drafts, erasure, followups, programmes, show
+from node.casework import (
+    alerts,
+    approvals,
+    capacity,
+    cases,
+    drafts,
+    erasure,
+    followups,
+    plans,
+    programmes,
+    show,
+    silence,
+)
 from node.office import staff, tasks
 from node.storage.here import Here
-from node.storage.tables import messages, referrals, releases
+from node.storage.tables import FollowupKind, messages, referrals, releases
+from node.storage.tables import cases as case_rows
 from node.web.pages import news
 from node.web.pages.page import Page, Visit, go
 from protocol.codes import FollowupOutcome
@@ -33,7 +46,11 @@ async def home(visit: Visit) -> web.StreamResponse:
         return {
             "tasks": [{**task, "link": _link(db, here, task)} for task in tasks.list_tasks(db, actor)],
             "waiting": [r for r in listed if r["side"] == "target" and _is_our_turn(r)][:_ROW_MAX],
-            "silent": [r for r in listed if r["side"] == "source" and r["attention"] in ("overdue", "undelivered")],
+            "silent": [
+                r
+                for r in listed
+                if r["side"] == "source" and (r["attention"] in ("overdue", "undelivered") or r["silent_since"])
+            ],
             "due": due,
             "drafts": drafts.list_drafts(db, actor),
             "open": len(listed),
@@ -73,6 +90,11 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/alerts/{subject}"
     if kind == alerts.PATH_TASK:
         return "/alerts"
+    if kind == silence.PEER_TASK:
+        return "/agencies"
+    if kind == silence.GONE_TASK:
+        is_case = db.execute(select(case_rows.c.id).where(case_rows.c.id == subject)).first() is not None
+        return f"/cases/{subject}" if is_case else f"/referrals/{subject}"
     if kind == capacity.TASK:
         return f"/capacity/{subject}"
     if kind == "sign-in-codes":
@@ -149,23 +171,24 @@ async def show_followup(visit: Visit) -> web.StreamResponse:
         row = next((f for f in found if f["id"] == followup_id), None)
         if row is None:
             raise LocalError("unknown-followup", "There is no such follow-up at your desks.")
-        contact = None
-        if row["case_id"]:
-            contact = followups.contact_of(db, visit.services.here, visit.actor, row)
-        return {"row": row, "contact": contact}
+        here, actor = visit.services.here, visit.actor
+        if row["kind"] == FollowupKind.DATE:
+            return {"row": row, "date": plans.dates_of(db, here, actor, row["case_id"]).get(row["plan_id"], "")}
+        return {"row": row, "contact": followups.contact_of(db, here, actor, row) if row["case_id"] else None}
 
-    return visit.page("followup.html", visit.say("Follow-up"), **await visit.read(look))
+    last = (visit.now + plans.SNOOZE_MAX).date()
+    return visit.page("followup.html", visit.say("Follow-up"), snooze_last=last, **await visit.read(look))
 
 
 async def report_followup(visit: Visit) -> web.StreamResponse:
     outcome = visit.get("outcome")
-    if outcome not in set(FollowupOutcome):
+    if outcome not in {*FollowupOutcome, "done"}:
         visit.problem("outcome", "Choose what came of it.")
     visit.refuse_if_problems()
     await visit.do(
         followups.report,
         followup_id=visit.params["followup"],
-        outcome=FollowupOutcome(outcome),
+        outcome=None if outcome == "done" else FollowupOutcome(outcome),
         text=visit.get("text"),
     )
     return go("/followups?done=reported")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import overview
+from node.casework import overview, silence
 from node.exchange import peers
 from node.office import audit, desks, notify, post, recovery, roster, setup, signin, staff
 from node.office.desks import Profile
@@ -253,10 +253,11 @@ async def _agencies(visit: Visit, invite_text: str) -> web.Response:
         "agencies.html",
         visit.say("Other agencies"),
         own=await visit.read(peers.own_fingerprint, here),
-        peers=await visit.read(peers.list_peers, here),
+        peers=await visit.read(silence.list_peers, here, visit.now),
         kinds=list(AgencyType),
         invite=invite_text,
         may_run=visit.has(Role.ADMINISTRATOR, Role.DIRECTOR),
+        may_set=visit.has(Role.ADMINISTRATOR, Role.DIRECTOR, Role.SUPERVISOR),
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from node.casework import attachments, overview, referrals, show
 from node.casework.calendars import peer_calendar
 from node.office import staff, tasks
-from node.storage.tables import threads
+from node.storage.tables import agencies, threads
 from node.web.pages import news, pictures
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
@@ -61,6 +61,7 @@ async def opened(visit: Visit) -> dict[str, Any]:
             "state": news.state(db, visit.actor, referral_id),
             "arrived": attachments.arrived(db, referral_id),
             "peer_desk": db.execute(select(threads.c.peer_desk).where(threads.c.id == row.thread_id)).scalar(),
+            "backstop": _name(db, db.execute(select(threads.c.backstop).where(threads.c.id == row.thread_id)).scalar()),
         }
 
     found = await visit.read(look)
@@ -72,6 +73,10 @@ async def opened(visit: Visit) -> dict[str, Any]:
     for said in shown["said"]:
         said["sections"] = {name: msgspec.json.decode(raw) for name, raw in said["sections"].items()}
     return found
+
+
+def _name(db: Connection, agency: str | None) -> str:
+    return db.execute(select(agencies.c.name).where(agencies.c.agency == agency)).scalar() or "" if agency else ""
 
 
 async def show_referral(visit: Visit) -> web.StreamResponse:

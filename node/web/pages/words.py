@@ -196,6 +196,8 @@ TASK: Final = {
     "desk-key-rotate": N_("A desk needs a new key."),
     "desk-without-members": N_("A desk has nobody who can read its mail."),
     "desk-silent": N_("Nobody has signed in at a desk for days, and something waits there."),
+    "agency-silent": N_("An agency with which something is open is silent. Telephone it."),
+    "agency-gone": N_("An agency has been silent for 14 days. Telephone the agency, never the person, and decide."),
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
     "approve-disclosure": N_("A colleague asks you to approve sharing without the person's consent."),
     "capacity-asked": N_("Another agency asks whether you could take somebody."),
@@ -314,6 +316,18 @@ TASK_OTHER: Final = {
     "followup": N_("A follow-up needs a decision."),
     "": N_("Something needs a person."),
 }
+KEY_DATE: Final = {
+    "reflection-end": N_("The reflection period ends"),
+    "permit-end": N_("A permit ends"),
+    "birthday-18": N_("18th birthday"),
+}
+STANDING_OF_CASE: Final = {
+    "on-time": N_("On time"),
+    "overdue": N_("Follow-up overdue"),
+    "silent": N_("No contact for too long"),
+    "orphaned": N_("Programme ended, nobody responsible"),
+}
+REPORT_BY: Final = {"programme": N_("Programme"), "desk": N_("Desk"), "month": N_("Month of the first day")}
 RUNG: Final = {
     "prepare": N_("in the digest"),
     "due": N_("the person responsible is told"),
@@ -620,6 +634,9 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "role": ROLE,
     "agency": AGENCY,
     "standing": STANDING,
+    "key_date": KEY_DATE,
+    "standing_of_case": STANDING_OF_CASE,
+    "report_by": REPORT_BY,
     "rung": RUNG,
     "permitted": PERMITTED,
     "age": AGE,

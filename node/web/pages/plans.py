@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When we look after each case, how the agency works, and what becomes of the cases of an agency that is silent."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from node.casework import followups, plans, silence
+from node.office import setup
+from node.web.pages.page import Page, Visit, go
+from node.web.pages.people import show_agencies
+from protocol.codes import Risk, Role
+
+_WHO: Final = (Role.SUPERVISOR, Role.DIRECTOR, Role.ADMINISTRATOR)
+
+
+async def show_ways(visit: Visit) -> web.StreamResponse:
+    """Holidays and intervals of the agency."""
+    visit.actor.require_role(*_WHO)
+
+    def look(db: Connection) -> dict[str, Any]:
+        return {"holidays": sorted(setup.load_holidays(db)), "days": followups.intervals(db)}
+
+    found = await visit.read(look)
+    return visit.page(
+        "ways.html",
+        visit.say("How we work"),
+        risks=list(Risk),
+        limit=plans.DAYS_MAX,
+        may_choose=visit.has(Role.SUPERVISOR, Role.DIRECTOR),
+        **found,
+    )
+
+
+async def set_holidays(visit: Visit) -> web.StreamResponse:
+    days = []
+    for line in visit.get("holidays").split():
+        try:
+            days.append(date.fromisoformat(line))
+        except ValueError:
+            visit.problem("holidays", "Write each day as year-month-day, one on a line, for example 2027-03-31.")
+            break
+    visit.refuse_if_problems()
+    await visit.do(setup.set_holidays, days=days)
+    return go("/ways?done=changed")
+
+
+async def set_intervals(visit: Visit) -> web.StreamResponse:
+    days = {risk: _days(visit, f"days-{risk}") for risk in Risk}
+    visit.refuse_if_problems()
+    await visit.do(plans.choose_intervals, days=days)
+    return go("/ways?done=changed")
+
+
+def _days(visit: Visit, name: str) -> int:
+    text = visit.get(name)
+    if text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= plans.DAYS_MAX:
+        return int(text[:4])
+    visit.problem(name, "Write a number of days, from 1 to 90.")
+    return 0
+
+
+async def show_plan(visit: Visit) -> web.StreamResponse:
+    """When this case is looked at, its key dates, and how to change the plan."""
+    case_id = visit.params["case"]
+
+    def look(db: Connection) -> dict[str, Any]:
+        here, actor, now = visit.services.here, visit.actor, visit.now
+        rows = [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id]
+        return {"rows": rows, "dates": plans.dates_of(db, here, actor, case_id)}
+
+    found = await visit.read(look)
+    own = next((row for row in found["rows"] if row["every_days"]), None)
+    return visit.page(
+        "plan.html", visit.say("Plan"), case_id=case_id, own=own, rows=found["rows"], dates_known=found["dates"]
+    )
+
+
+async def change_plan(visit: Visit) -> web.StreamResponse:
+    every, first = _days(visit, "every"), _days(visit, "first")
+    visit.refuse_if_problems()
+    await visit.do(plans.change_plan, case_id=visit.params["case"], every_days=every, first_days=first)
+    return go(f"/cases/{visit.params['case']}/plan?done=saved")
+
+
+async def snooze(visit: Visit) -> web.StreamResponse:
+    until = date.min
+    try:
+        until = date.fromisoformat(visit.get("until"))
+    except ValueError:
+        visit.problem("until", "Choose a day.")
+    if not visit.get("reason"):
+        visit.problem("reason", "Write why, in a few words.")
+    visit.refuse_if_problems()
+    await visit.do(plans.snooze, followup_id=visit.params["followup"], until=until, reason=visit.get("reason"))
+    return go("/followups?done=saved")
+
+
+async def take_back(visit: Visit) -> web.StreamResponse:
+    await visit.do(silence.take_back, case_id=visit.params["case"])
+    return go(f"/cases/{visit.params['case']}?done=saved")
+
+
+async def set_limit(visit: Visit) -> web.StreamResponse:
+    text = visit.get("hours")
+    hours = int(text[:4]) if text.isascii() and text.isdecimal() else 0
+    await visit.do(silence.set_limit, agency=visit.params["agency"], hours=hours)
+    return go("/agencies?done=changed")
+
+
+def pages(show_case: Any, show_followup: Any) -> list[Page]:
+    """The pages; a form that is refused is shown again on the page that it stands on."""
+    return [
+        Page("/ways", show_ways),
+        Page("/ways/holidays", None, set_holidays, again=show_ways),
+        Page("/ways/intervals", None, set_intervals, again=show_ways),
+        Page("/cases/{case}/plan", show_plan, change_plan),
+        Page("/cases/{case}/take-back", None, take_back, again=show_case),
+        Page("/followups/{followup}/snooze", None, snooze, again=show_followup),
+        Page("/agencies/{agency}/silence", None, set_limit, again=show_agencies),
+    ]

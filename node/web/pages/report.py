@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the agency's cases stand: exact for its board, protected for the public, as chart, table and file."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from node.casework import dormancy
+from node.casework.dormancy import STANDINGS, Table
+from node.web.pages.page import Page, Visit
+
+
+async def show_report(visit: Visit) -> web.StreamResponse:
+    exact = await visit.read(dormancy.report, visit.services.here, visit.actor, visit.now)
+    return visit.page(
+        "report.html",
+        visit.say("How our cases stand"),
+        exact=exact,
+        public=dormancy.publish(exact),
+        standings=STANDINGS,
+        charts={kind: _chart(table) for kind, table in exact["tables"].items()},
+    )
+
+
+def _chart(table: Table) -> list[list[dict[str, Any]]]:
+    """For each line the parts of its bar, in parts of a thousand of the longest."""
+    longest = max((sum(row.values()) for row in table.values()), default=0) or 1
+    lines = []
+    for number, row in enumerate(table.values()):
+        parts, at = [], 0
+        for standing in STANDINGS:
+            width = row[standing] * 1000 // longest
+            parts.append({"x": at, "width": width, "row": number, "standing": standing})
+            at += width
+        lines.append(parts)
+    return lines
+
+
+async def export_report(visit: Visit) -> web.StreamResponse:
+    """The figures as a table for a spreadsheet; the trail knows that they were taken out."""
+    is_public = visit.query.get("public") == "yes"
+    exact = await visit.read(dormancy.report, visit.services.here, visit.actor, visit.now)
+    await visit.do(dormancy.record_export, public=is_public)
+    name = "cases-for-publication.csv" if is_public else "cases-exact.csv"
+    return web.Response(
+        text=dormancy.as_csv(dormancy.publish(exact) if is_public else exact),
+        content_type="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+PAGES: Final = [
+    Page("/report", show_report),
+    Page("/report.csv", export_report),
+]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staff API: our own plans, key dates, what is put off, agencies that are silent, how the agency works."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from node.casework import followups, plans, silence
+from node.office import setup
+from node.web.api import Call, Route
+from node.web.case_api import Body
+from protocol.codes import Risk
+
+
+class NewPlan(Body, frozen=True, kw_only=True):
+    every_days: int
+    first_days: int
+
+
+class Snoozed(Body, frozen=True, kw_only=True):
+    until: date
+    reason: str
+
+
+class Limit(Body, frozen=True, kw_only=True):
+    hours: int
+
+
+class Holidays(Body, frozen=True, kw_only=True):
+    days: tuple[date, ...]
+
+
+class Intervals(Body, frozen=True, kw_only=True):
+    days: dict[Risk, int]
+
+
+async def show_ways(call: Call) -> Any:
+    def look(db: Connection) -> dict[str, Any]:
+        return {"holidays": sorted(setup.load_holidays(db)), "intervals": followups.intervals(db)}
+
+    return await call.read(look)
+
+
+async def set_holidays(call: Call) -> Any:
+    await call.do(setup.set_holidays, days=call.body.days)
+    return {"changed": True}
+
+
+async def set_intervals(call: Call) -> Any:
+    await call.do(plans.choose_intervals, days=call.body.days)
+    return {"changed": True}
+
+
+async def show_dates(call: Call) -> Any:
+    found = await call.read(plans.dates_of, call.services.here, call.actor, call.params["case"])
+    return {
+        "dates": [{"plan": plan, "what": entry.split()[0], "on": entry.split()[1]} for plan, entry in found.items()]
+    }
+
+
+async def change_plan(call: Call) -> Any:
+    body = call.body
+    await call.do(
+        plans.change_plan, case_id=call.params["case"], every_days=body.every_days, first_days=body.first_days
+    )
+    return {"changed": True}
+
+
+async def snooze(call: Call) -> Any:
+    body = call.body
+    await call.do(plans.snooze, followup_id=call.params["followup"], until=body.until, reason=body.reason)
+    return {"changed": True}
+
+
+async def take_back(call: Call) -> Any:
+    await call.do(silence.take_back, case_id=call.params["case"])
+    return {"changed": True}
+
+
+async def set_limit(call: Call) -> Any:
+    await call.do(silence.set_limit, agency=call.params["agency"], hours=call.body.hours)
+    return {"changed": True}
+
+
+ROUTES: Final = [
+    Route("GET", "/ways", show_ways, "Holidays of the agency, and days between follow-ups by risk"),
+    Route("POST", "/ways/holidays", set_holidays, "The agency is closed on these days", Holidays),
+    Route("POST", "/ways/intervals", set_intervals, "Days between follow-ups, by risk", Intervals),
+    Route("GET", "/cases/{case}/dates", show_dates, "The key dates of a case that are watched"),
+    Route("POST", "/cases/{case}/plan", change_plan, "This case is looked at so often", NewPlan),
+    Route("POST", "/cases/{case}/take-back", take_back, "Responsible again, when the other agency is silent"),
+    Route("POST", "/followups/{followup}/snooze", snooze, "Put one follow-up off, once, with a reason", Snoozed),
+    Route("POST", "/peers/{agency}/silence", set_limit, "After how many hours an agency counts as silent", Limit),
+]
