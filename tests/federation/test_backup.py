@@ -147,7 +147,7 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
 
     key = backup.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
 
-    def restore(content: bytes, says: str) -> None:
+    def restore(content: bytes, says: str | None) -> None:
         broken = tmp_path / "broken.backup"
         broken.write_bytes(content)
         with pytest.raises((ConfigError, LocalError), match=says):
@@ -159,7 +159,7 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     for at in (60, 400, 1_800, len(whole) // 2, len(whole) - 5):
         changed = bytearray(whole)
         changed[at] ^= 1
-        restore(bytes(changed), "")
+        restore(bytes(changed), None)
     restore(whole + b"x", "Use another copy")
     restore(b"STFB\x02" + whole[5:], "newer version")
     broken = tmp_path / "broken.backup"
