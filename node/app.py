@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 SOCKET_NAME: Final = "node.sock"
 _MINUTE_SECONDS: Final = 60
 _HOUR_SECONDS: Final = 3600
-_TELL_SECONDS: Final = 10
+_TELL_SECONDS: Final = 5
 
 
 class Node:
@@ -89,6 +89,9 @@ class Node:
         self.client = client or HttpClient()
         self.worker = Worker(self.database, self.here, self.mail, self.client, self.clock, chance)
         self.here.wake = self.worker.wake
+        self.here.tell = self._tell_soon
+        self._telling: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.peer_endpoints = PeerEndpoints(self.database, self.here, self.mail, self.worker, self.clock)
         self.scheduler = Scheduler(self.tick)
         self._services = Services(
@@ -116,6 +119,7 @@ class Node:
 
     async def start(self) -> None:
         """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open."""
+        self._loop = asyncio.get_running_loop()
         try:
             await self.keep_house()
             await self._listen()
@@ -136,6 +140,8 @@ class Node:
         self._stop.set()
         self.worker.wake()
         await self.scheduler.stop()
+        if self._telling:
+            await asyncio.wait(self._telling)
         if self._working is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._working
@@ -300,6 +306,23 @@ class Node:
                 await self.database.write(notify.sent, now, mailing.staff_id)
                 told += 1
         return told
+
+    def _tell_soon(self) -> None:
+        """Something urgent was committed: do not wait for the next tick. May be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._begin_telling)
+
+    def _begin_telling(self) -> None:
+        if not self._stop.is_set():
+            task = asyncio.create_task(self._tell_at_once())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_at_once(self) -> None:
+        try:
+            await self.tell()
+        except NodeError as error:
+            log.warning("notification_failed", code=error.code)
 
     async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
         total = 0

@@ -16,7 +16,7 @@ import msgspec
 
 from protocol import crypto, messages, record
 from protocol.codes import MessageType
-from protocol.crypto import KemKey, KemPublicKey, SigningKey
+from protocol.crypto import KemKey, KemPublicKey, SigningKey, VerifyKey
 from protocol.directory import Directory
 from protocol.encoding import (
     BATCH_MAX_MESSAGES,
@@ -120,10 +120,10 @@ class Opened:
     proof: Proof
 
 
-def leaf(label: bytes, binding: bytes, content: bytes, body: bytes) -> bytes:
-    """Specification, 7.5: the Merkle leaf of one message."""
+def leaf(label: bytes, binding: bytes, content: bytes, body_hash: bytes) -> bytes:
+    """Specification, 7.5: the Merkle leaf of one message. `body_hash` is the SHA-256 of its record."""
     return crypto.sha256(
-        b"\0" + label + b"\0" + len(binding).to_bytes(4) + binding + crypto.sha256(content) + crypto.sha256(body)
+        b"\0" + label + b"\0" + len(binding).to_bytes(4) + binding + crypto.sha256(content) + body_hash
     )
 
 
@@ -187,7 +187,7 @@ def seal(
         )
         for envelope_id in ids
     ]
-    leaves = [leaf(label, b, out.content, out.body) for b, out in zip(bindings, outgoing, strict=True)]
+    leaves = [leaf(label, b, out.content, crypto.sha256(out.body)) for b, out in zip(bindings, outgoing, strict=True)]
     root, paths = merkle(leaves)
     signature = sender.key.sign(label, _signed(len(outgoing), root))
     expiry = (now // DAY_SECONDS + MESSAGE_LIFE_DAYS).to_bytes(4)
@@ -271,7 +271,8 @@ def open(
     )
     label = LABEL_RECEIPT if is_receipt else LABEL_MESSAGE
     proof = _parse_proof(batch, ed25519 + mldsa)
-    root = root_from_path(leaf(label, binding_raw, content_raw, body), proof.index, proof.count, proof.path)
+    own = leaf(label, binding_raw, content_raw, crypto.sha256(body))
+    root = root_from_path(own, proof.index, proof.count, proof.path)
     if root is None:  # step 13
         raise _refused("bad-path")
     signed = _signed(proof.count, root)
@@ -282,6 +283,25 @@ def open(
             verified.add(mark)
     messages.check_times(content, now)  # step 15
     return Opened(content, content_raw, content_hash, body, parsed, binding, binding_raw, proof)
+
+
+def verify_alone(
+    key: VerifyKey, label: bytes, binding: bytes, content: bytes, body_hash: str, proof: bytes, signature: bytes
+) -> bool:
+    """Whether the holder of `key` has signed this one message, from what a node keeps of it (Specification, 7.5).
+
+    `proof` is place and path as `Proof.pack` has them. The record itself is not needed, only its hash.
+    """
+    try:
+        place = _parse_proof(proof, signature)
+        own = leaf(label, binding, content, bytes.fromhex(body_hash))
+        root = root_from_path(own, place.index, place.count, place.path)
+        if root is None:
+            return False
+        key.verify(label, _signed(place.count, root), signature)
+    except RemoteError:
+        return False
+    return True
 
 
 def _check_header(raw: bytes, keys: Mapping[bytes, KemKey], now: int) -> tuple[bytes, KemKey]:

@@ -168,6 +168,21 @@ def open_sections(
 ) -> dict[Section, bytes]:
     """Return the JSON of the sections (all, or those in `wanted`) that this desk key opens and that still exist.
 
+    Raises what `open_salted` does.
+    """
+    opened = open_salted(raw, desk_key, context, commitments, wanted)
+    return {section: data[SALT_BYTES:] for section, data in opened.items()}
+
+
+def open_salted(
+    raw: bytes,
+    desk_key: crypto.KemKey,
+    context: Context,
+    commitments: Mapping[Section, str],
+    wanted: Collection[Section] | None = None,
+) -> dict[Section, bytes]:
+    """The same with the salt before each, as its commitment is of: for evidence, which reveals what was said.
+
     The hash of each is checked against its commitment at every opening. Raises RemoteError `not-for-this-desk`
     when there is no keyring for the key, `cannot-open` or `commitment-mismatch` when something was tampered with.
     """
@@ -189,7 +204,7 @@ def open_sections(
         data = crypto.open_once(key, record.sections[section], _section_aad(section, bytes.fromhex(committed)))
         if crypto.sha256_hex(data) != committed:
             raise RemoteError("commitment-mismatch", "A section does not match the message that carries it.", "refused")
-        opened[section] = data[SALT_BYTES:]
+        opened[section] = data
     return opened
 
 

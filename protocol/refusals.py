@@ -35,6 +35,7 @@ CODES: Final = (
     "unknown-plan",
     "malformed-record",
     "not-verified",
+    "too-late",
 )
 _NUMBERS: Final = MappingProxyType({code: number for number, code in enumerate(CODES)})
 

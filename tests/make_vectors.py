@@ -152,7 +152,8 @@ class Forge:
             for envelope_id in ids
         ]
         leaves = [
-            envelope.leaf(self.label, b, out.content, out.body) for b, out in zip(bindings, self.messages, strict=True)
+            envelope.leaf(self.label, b, out.content, crypto.sha256(out.body))
+            for b, out in zip(bindings, self.messages, strict=True)
         ]
         root, paths = envelope.merkle(leaves)
         signature = self.signer.sign(self.label, len(leaves).to_bytes(2) + root)

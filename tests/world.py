@@ -21,6 +21,7 @@ from node.office import audit, desks, setup
 from node.office.actor import Actor
 from node.office.bundle import make_bundle
 from node.office.desks import Profile
+from node.storage.database import _AFTER_COMMIT
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.tables import metadata
@@ -59,8 +60,13 @@ class Store:
         metadata.create_all(self.engine)
 
     def write(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        callbacks: dict[object, Callable[[], None]] = {}
         with self.engine.begin() as db:
-            return fn(db, *args, **kwargs)
+            db.info[_AFTER_COMMIT] = callbacks
+            result = fn(db, *args, **kwargs)
+        for callback in callbacks.values():
+            callback()
+        return result
 
     read = write
 

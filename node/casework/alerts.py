@@ -22,6 +22,7 @@ from node.exchange.outbox import NewThread
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
+from node.storage.database import after_commit
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending
 from node.storage.tables import Arrival, Lane, Side, agencies, bodies, desks, messages, threads
@@ -332,6 +333,11 @@ def load(db: Connection, actor: Actor, alert_id: str) -> Any:
     return row
 
 
+def is_alert(db: Connection, subject_id: str) -> bool:
+    """Whether this is the id of an alert."""
+    return db.execute(select(rows.c.id).where(rows.c.id == subject_id)).first() is not None
+
+
 def state_of(row: Any) -> AlertState:
     """The row's state as the table's value."""
     return AlertState(AlertStatus(row.status), bool(row.cancellation_requested), bool(row.question_open))
@@ -438,6 +444,8 @@ def take_raise(db: Connection, here: Here, now: datetime, content: AlertRaise, p
         raise RemoteError("not-permitted", "Only a liaison takes alerts.")
     if content.form is not AlertForm.PLACE_OR_PATTERN or content.consent is not None:
         raise RemoteError("not-permitted", "This version takes alerts that name nobody.")
+    if now > moment(content.deliver_by):
+        raise RemoteError("too-late", "This alert came later than its sender wanted. Its sender is told.")
     known = db.execute(select(desks.c.id).where(desks.c.id == content.desk, desks.c.closed_at.is_(None))).first()
     if known is None:
         raise RemoteError("unknown-desk", "This agency has no such desk.")
@@ -456,7 +464,10 @@ def take_begun(db: Connection, here: Here, now: datetime, pending: Pending) -> N
             db.execute(update(rows).where(rows.c.id == content.id).values(**done))
             continue
         tasks.open_task(db, now, TASK, content.id, desk_id=content.desk, due_at=row["next_step_at"])
-        tasks.notify(db, now, f"desk:{content.desk}", urgent=content.urgency is Urgency.IMMEDIATE)
+        if content.urgency is Urgency.IMMEDIATE:
+            _press(db, here, now, f"desk:{content.desk}")
+        else:
+            tasks.notify(db, now, f"desk:{content.desk}")
 
 
 def take_seen(db: Connection, here: Here, now: datetime, content: AlertSeen, pending: Pending) -> None:
@@ -527,6 +538,28 @@ def _told(pending: Pending, row: Any) -> None:
     pending.audiences.add(f"staff:{row.staff_id}" if is_ours else f"desk:{row.desk_id}")
 
 
+def not_delivered(db: Connection, here: Here, now: datetime, alert_id: str) -> None:
+    """The liaison's node did not take it in time, or not at all: who raised it and her supervisors are told at once."""
+    row = db.execute(_LOAD.where(rows.c.id == alert_id)).first()
+    if row is None or row.ended_at is not None:
+        return
+    db.execute(
+        update(rows).where(rows.c.id == alert_id).values(ended_at=now, next_step_at=None, version=row.version + 1)
+    )
+    if row.test:
+        tasks.open_task(db, now, PATH_TASK, _path(row), role=Role.SUPERVISOR)
+        return
+    for who in (f"staff:{row.staff_id}" if row.staff_id else f"desk:{row.desk_id}", f"role:{Role.SUPERVISOR}"):
+        _press(db, here, now, who)
+
+
+def _press(db: Connection, here: Here, now: datetime, who: str) -> None:
+    """These people are told within seconds, whatever they were told before."""
+    tasks.notify(db, now, who, urgent=True)
+    if here.tell is not None:
+        after_commit(db, here.tell, "tell")
+
+
 def delivered(db: Connection, alert_id: str, at: datetime) -> None:
     """The liaison's node has it."""
     db.execute(
@@ -553,7 +586,7 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
             tasks.open_task(db, now, PATH_TASK, _path(row), role=Role.SUPERVISOR)
             values["next_step_at"] = None
         elif step is None or step.name != row.step:
-            _warn(db, now, row, step)
+            _warn(db, here, now, row, step)
             values["step"] = "telephone" if step is None else step.name
             audit.record(db, now, NODE, f"alert.{values['step']}", row.id, peer=row.peer)
         db.execute(update(rows).where(rows.c.id == row.id).values(**values))
@@ -564,9 +597,8 @@ def _path(row: Any) -> str:
     return crypto.sha256_hex(f"{row.peer}/{row.peer_desk}".encode())[:32]
 
 
-def _warn(db: Connection, now: datetime, row: Any, step: alert.Step | None) -> None:
+def _warn(db: Connection, here: Here, now: datetime, row: Any, step: alert.Step | None) -> None:
     """Here: the desk, then the supervisor. What stands in the way is said on the page, never in the notice."""
-    urgent = row.urgency == Urgency.IMMEDIATE
     role = Role.LIAISON if step is None else step.role
     if row.side == Side.SOURCE:
         if step is None and row.delivered_at is not None:
@@ -577,7 +609,10 @@ def _warn(db: Connection, now: datetime, row: Any, step: alert.Step | None) -> N
     else:
         who = [f"desk:{row.desk_id}", *([f"role:{Role.SUPERVISOR}"] if role is Role.SUPERVISOR else [])]
     for audience in who:
-        tasks.notify(db, now, audience, urgent=urgent)
+        if row.urgency == Urgency.IMMEDIATE:
+            _press(db, here, now, audience)
+        else:
+            tasks.notify(db, now, audience)
 
 
 def test_paths(db: Connection, here: Here, now: datetime) -> int:

@@ -74,8 +74,10 @@ class Mail:
         for message in messages:
             if message.status is ReceiptStatus.DELIVERED and message.type is MessageType.ALERT_RAISE:
                 alerts.delivered(db, message.message_id, message.at)
-            if message.status is ReceiptStatus.DELIVERED:
+            if message.status is ReceiptStatus.DELIVERED or message.type is MessageType.HELLO:
                 continue
+            if message.type is MessageType.ALERT_RAISE:
+                alerts.not_delivered(db, here, now, message.message_id)
             if message.status is None and message.code == "consent-withdrawn":
                 db.execute(_NEVER_LEFT, {"referral": message.message_id, "at": now})
             desk = db.execute(select(threads.c.desk_id).where(threads.c.id == message.thread_id)).scalar()

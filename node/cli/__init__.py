@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, keep, local, remote, trail
+from node.cli import ahead, keep, local, proof, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -54,6 +54,7 @@ for command in (
     ahead.programme,
     ahead.rehearse,
     ahead.report,
+    proof.verify,
 ):
     cli.add_command(command)
 

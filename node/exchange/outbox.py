@@ -33,6 +33,7 @@ from protocol.encoding import (
     REQUEST_MAX_BYTES,
     THREAD_MAX_MESSAGES,
     encode,
+    moment,
     seconds,
 )
 from protocol.errors import LocalError, RemoteError
@@ -251,12 +252,19 @@ def _store(
             "peer": content.recipient,
             "lane": lane_number(lane),
             "queued_at": now,
-            "expires_at": None if kind in NEVER_EXPIRE else now + timedelta(days=MESSAGE_LIFE_DAYS),
+            "expires_at": None if kind in NEVER_EXPIRE else _give_up_at(content, now),
         },
     )
     if here.wake is not None:
         wake, peer = here.wake, content.recipient
         after_commit(db, lambda: wake(peer), ("wake", peer))
+
+
+def _give_up_at(content: Header, now: datetime) -> datetime:
+    """When delivery is tried no more: after the life of a message, or when its content says so (an alert)."""
+    latest = now + timedelta(days=MESSAGE_LIFE_DAYS)
+    wanted = getattr(content, "deliver_by", None)
+    return latest if wanted is None else min(latest, moment(wanted))
 
 
 # -- sending ---------------------------------------------------------------------------------------------------------

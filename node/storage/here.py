@@ -21,7 +21,7 @@ class Here:
 
     `holidays` are days on which nobody is asked to follow anything up. `directory` is replaced as a whole when a
     peer is met, verified, blocked, or has a new bundle. `wake` is called after a commit that queued something, with
-    the agency that it is for.
+    the agency that it is for; `tell` after one that brought what somebody has to know within seconds.
     """
 
     agency: str
@@ -32,3 +32,4 @@ class Here:
     directory: Directory
     holidays: frozenset[date] = frozenset()
     wake: Callable[[str], None] | None = None
+    tell: Callable[[], None] | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from node.casework import alerts
+from aiohttp import web
+
+from node.casework import alerts, evidence
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -81,7 +83,25 @@ async def list_paths(call: Call) -> Any:
     return {"paths": await call.read(alerts.paths, call.services.here, call.now)}
 
 
+async def export_alert(call: Call) -> Any:
+    """A file that proves who signed what and who received it; `staffetta verify FILE` reads it anywhere."""
+    return as_file(await call.do(evidence.export_alert, alert_id=call.params["alert"]))
+
+
+async def export_referral(call: Call) -> Any:
+    """The same for a referral."""
+    return as_file(await call.do(evidence.export_referral, referral_id=call.params["referral"]))
+
+
+def as_file(content: bytes) -> web.Response:
+    """Evidence as a download. Its name says nothing."""
+    headers = {"Content-Disposition": 'attachment; filename="evidence.json"'}
+    return web.Response(body=content, content_type="application/json", headers=headers)
+
+
 ROUTES: Final = [
+    Route("GET", "/alerts/{alert}/evidence", export_alert, "An alert as signed evidence"),
+    Route("GET", "/referrals/{referral}/evidence", export_referral, "A referral as signed evidence"),
     Route("GET", "/alerts", list_alerts, "Alerts of my desks and those I raised"),
     Route("POST", "/alerts", raise_alert, "Alert a liaison, naming nobody", NewAlert),
     Route("GET", "/alerts/{alert}", show_alert, "Read an alert"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from node.cli.client import ApiError
 from tests.browser.conftest import PEOPLE, PROFILE, Network, Staffed, passphrase
 from tests.browser.people import Person, axe, person
+from tests.browser.requests import ask
 from tests.federation.nodes import make_pair
+from tests.federation.test_operator import run
 
 
 class Duty(Network):
@@ -148,3 +151,43 @@ def test_a_liaison_has_no_way_to_ask_about_anybody(duty: Duty, at: object) -> No
     assert dora.page.locator("form[action='/alert']").count() == 0
     assert api.get("/api/v1/cases")["cases"] == [] and api.get("/api/v1/alert-paths")["paths"] == []
     assert passphrase("dora")
+
+
+def test_an_alert_is_evidence_that_anybody_can_check_without_an_account(duty: Duty, tmp_path: Path) -> None:
+    carla, dora = duty.lantern.client("carla"), duty.harbour.client("dora")
+    body = {
+        "from_desk": duty.lantern.node.desk,
+        "to": {"agency": duty.harbour.node.agency, "desk": duty.harbour.node.desk},
+        "category": "venue",
+        "urgency": "Expected",
+        "severity": "Severe",
+        "certainty": "Likely",
+        "asked": "advise",
+        "marking": {"tlp": "amber", "pap": "amber", "handling": "H1", "source": "B", "grade": 2},
+        "what": "Locked doors, and people who never leave.",
+        "where": "The invented cannery by the pier",
+        "when": "Every night",
+    }
+    alert = carla.post("/api/v1/alerts", body)["alert"]
+    for _ in range(100):
+        if any(row["id"] == alert for row in dora.get("/api/v1/alerts")["alerts"]):
+            break
+        time.sleep(0.1)
+    dora.post(f"/api/v1/alerts/{alert}/acts", {"action": "acknowledge"})
+    for _ in range(100):
+        if carla.get(f"/api/v1/alerts/{alert}")["status"] == "acknowledged":
+            break
+        time.sleep(0.1)
+    for staffed, handle in ((duty.lantern, "carla"), (duty.harbour, "dora")):
+        answer = ask(staffed, "GET", f"/alerts/{alert}/evidence", handle)
+        assert answer.status == 200 and answer.headers["content-disposition"].startswith("attachment")
+        file = tmp_path / f"{handle}.json"
+        file.write_text(answer.text)
+        checked = run(tmp_path, "verify", str(file))
+        assert checked.returncode == 0, checked.stderr
+        assert "Nothing in this file was changed" in checked.stdout and "alert.ack" in checked.stdout
+        assert "The invented cannery by the pier" in checked.stdout and "received" in checked.stdout
+        file.write_text(answer.text[:-9] + ("A" if answer.text[-9] != "A" else "B") + answer.text[-8:])
+        broken = run(tmp_path, "verify", str(file))
+        assert broken.returncode == 1 and "Traceback" not in broken.stderr, broken.stderr
+    assert ask(duty.lantern, "GET", f"/alerts/{alert}/evidence", "vera").status in (403, 404)

@@ -187,7 +187,7 @@ def test_one_sentence_comes_by_mail_when_nobody_looks(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert [message.get_payload().strip() for message in box.kept] == ["There is something to read."] * 2
         assert box.kept[0].as_string().replace("Date", "") != "" and len({m["Subject"] for m in box.kept}) == 1
-        time.sleep(12)
+        time.sleep(7)
         assert len(box.kept) == 2, "once is enough"
     finally:
         node.end()

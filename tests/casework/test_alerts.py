@@ -13,14 +13,14 @@ from sqlalchemy import func, select
 
 from node.casework import alerts, cases, referrals
 from node.casework.alerts import Content
-from node.exchange import outbox
+from node.exchange import inbox, outbox
 from node.office import notify, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE
 from node.storage.tables import alerts as rows
 from node.storage.tables import audit, messages, notices
 from node.storage.tables import outbox as queue
-from protocol import crypto
+from protocol import crypto, framing
 from protocol.alert import AlertAction
 from protocol.codes import (
     AgencyType,
@@ -355,3 +355,44 @@ def test_what_is_urgent_passes_the_half_hour_and_an_empty_chair(three: tuple[Age
     assert claimed(START + 2 * MINUTE) == 1 and claimed(START + 3 * MINUTE) == 0
     columns = {column.name for column in notices.columns}
     assert columns == {"audience", "first_at", "last_at", "urgent_at"}, "a notice has no field that could carry content"
+
+
+def test_what_could_not_be_delivered_in_72_hours_is_told_and_tried_no_more(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    told: list[str] = []
+    ngo.here.tell = lambda: told.append("told")
+    alert = raise_one(ngo, police)
+    late = START + timedelta(hours=72)
+    assert ngo.store.write(outbox.expire, ngo.here, ngo.mail, late - MINUTE) == 0
+    assert ngo.store.write(outbox.expire, ngo.here, ngo.mail, late + MINUTE) == 1
+    shown = ngo.store.read(alerts.show, ngo.here, ngo.actor, alert_id=alert, now=late)
+    assert shown["ended_at"] == late + MINUTE and shown["history"][0]["state"] == "expired"
+    open_ones = [task["kind"] for task in ngo.store.read(tasks.list_tasks, ngo.actor)]
+    assert "message-expired" in open_ones and told, "at once, and as a task"
+    settle_all((ngo, police), late + MINUTE)
+    assert police.store.read(alerts.list_alerts, police.actor, late) == []
+
+
+def test_an_alert_that_arrives_too_late_is_refused_and_its_sender_learns_it(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    alert = raise_one(ngo, police)
+    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    assert dispatch is not None
+    late = START + timedelta(hours=73)
+    received = police.store.write(inbox.receive, police.here, police.mail, late, framing.unframe(dispatch.body))
+    ngo.store.write(outbox.settle, ngo.here, ngo.mail, late, dispatch, inbox.answer(police.here, late, received), 0.5)
+    assert police.store.read(alerts.list_alerts, police.actor, late) == []
+    shown = ngo.store.read(alerts.show, ngo.here, ngo.actor, alert_id=alert, now=late)
+    assert shown["ended_at"] == late and shown["history"][0]["state"] == "rejected"
+
+
+def test_what_is_immediate_is_told_after_its_commit_and_nothing_else_is(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    told: list[str] = []
+    police.here.tell = lambda: told.append("told")
+    raise_one(ngo, police, urgency=Urgency.EXPECTED)
+    settle_all((ngo, police), START)
+    assert told == []
+    raise_one(ngo, police)
+    settle_all((ngo, police), START)
+    assert told == ["told"]

@@ -9,10 +9,11 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import alerts
+from node.casework import alerts, evidence
 from node.casework.alerts import Content
 from node.office import desks as office_desks
 from node.office import staff
+from node.web.alert_api import as_file
 from node.web.pages import news
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.words import N_
@@ -227,7 +228,19 @@ async def act(visit: Visit) -> web.StreamResponse:
     return go(f"/alerts/{alert_id}?done=told")
 
 
+async def export_alert(visit: Visit) -> web.StreamResponse:
+    """The alert as a file that proves itself."""
+    return as_file(await visit.do(evidence.export_alert, alert_id=visit.params["alert"]))
+
+
+async def export_referral(visit: Visit) -> web.StreamResponse:
+    """The referral as a file that proves itself."""
+    return as_file(await visit.do(evidence.export_referral, referral_id=visit.params["referral"]))
+
+
 PAGES: Final = [
+    Page("/alerts/{alert}/evidence", export_alert),
+    Page("/referrals/{referral}/evidence", export_referral),
     Page("/alert", show_raise, raise_alert),
     Page("/alerts", list_alerts),
     Page("/alerts/{alert}", show_alert),

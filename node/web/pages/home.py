@@ -88,6 +88,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/cases/{subject}"
     if kind in (alerts.TASK, alerts.QUESTION_TASK, alerts.CANCEL_TASK):
         return f"/alerts/{subject}"
+    if kind.startswith("message-") and alerts.is_alert(db, subject):
+        return f"/alerts/{subject}"
     if kind == alerts.PATH_TASK:
         return "/alerts"
     if kind == silence.PEER_TASK:
