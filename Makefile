@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 SEEDS ?= 10000
 MESSAGE ?=
 
@@ -68,13 +68,19 @@ migration: setup
 	$(PY) -m alembic -x url="sqlite:///$$scratch/db" revision --autogenerate --rev-id "$$number" -m "$(MESSAGE)"; \
 	$(PY) -m ruff format migrations
 
-# Only what is in [project] and its extras; the header says the rest. No address of an index gets into the file.
+# Two locks of the same versions: everything, and what a server needs (with the builder of the wheel). The first lines of
+# each say what it is. No address of an index gets into either.
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --no-annotate --quiet
 lock:
-	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
-		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock.new
+	@$(COMPILE) --all-extras --upgrade --output-file requirements.lock.new
 	@{ sed -n '1,2p' requirements.lock; cat requirements.lock.new; } >requirements.lock.whole
 	@mv requirements.lock.whole requirements.lock
-	@rm requirements.lock.new
+	@grep -E '^[a-z0-9.-]+==' requirements.lock | sed 's/ \\$$//' >requirements.lock.new
+	@echo hatchling | $(COMPILE) - --extra postgres --extra pdf --constraint requirements.lock.new --output-file deploy/lock.new
+	@{ sed -n '1,2p' deploy/requirements.lock; cat deploy/lock.new; } >deploy/lock.whole
+	@mv deploy/lock.whole deploy/requirements.lock
+	@rm requirements.lock.new deploy/lock.new
 
 # English is in the code; each catalogue gets what is new and loses what is gone. A text without a translation fails a test.
 texts: setup
@@ -87,5 +93,5 @@ texts: setup
 	done
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,9 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from bench.measure import cpu_seconds, percentile, pss_mib
-from node import app, config, log
+from node import app, config, log, watch
 from node.casework import cases, consents, referrals
-from node.exchange import outbox
 from node.exchange.hooks import Ended
 from node.office.actor import Actor
 from node.office.roster import desks_of
@@ -150,7 +149,7 @@ async def run(folder: Path, passphrase: str, count: int, kind: str) -> dict[str,
     seconds = max(timing.at.values()) - begun
     used = cpu_seconds() - cpu
     waits = sorted((timing.at[r] - at) * 1000 for r, at in sent.items() if r in timing.at)
-    left = await node.database.read(outbox.waiting_count)
+    left = (await node.database.read(watch.counts, node.clock.now()))["queued"]
     result = {
         "count": len(timing.at),
         "left": left,

@@ -22,7 +22,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
-from node import metrics
+from node import metrics, watch
 from node.casework import alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
@@ -237,7 +237,8 @@ class Node:
         return web.Response(text="ready\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        metrics.queued.set(await self.database.read(outbox.waiting_count))
+        await watch.measure(self.config.data_dir, self.database, self.here, self.clock.now())
+        metrics.clock_doubted.set(self.is_clock_doubted)
         return web.Response(body=generate_latest(metrics.REGISTRY), content_type="text/plain")
 
     # -- what time brings --------------------------------------------------------------------------------------------

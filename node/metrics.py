@@ -21,6 +21,30 @@ requests_refused = Counter(
 delivered = Counter("staffetta_delivered_total", "Messages that peers have acknowledged.", registry=REGISTRY)
 failures = Counter("staffetta_delivery_failures_total", "Requests to peers that failed.", registry=REGISTRY)
 queued = Gauge("staffetta_outbox_messages", "Messages not delivered yet.", registry=REGISTRY)
+oldest = Gauge("staffetta_outbox_oldest_seconds", "How long the oldest undelivered message waits.", registry=REGISTRY)
+silent = Gauge(
+    "staffetta_agencies_silent", "Agencies past their limit with which something is open.", registry=REGISTRY
+)
+tasks_open = Gauge("staffetta_tasks_open", "Tasks that wait for a person.", registry=REGISTRY)
+alarms_open = Gauge("staffetta_alarms_open", "Open alarms: what honest nodes do not do.", registry=REGISTRY)
+alerts_unacknowledged = Gauge(
+    "staffetta_alerts_unacknowledged", "Alerts to or from this node that nobody has acknowledged.", registry=REGISTRY
+)
+mail_failing = Gauge("staffetta_mail_failing", "People whose notification was not taken last time.", registry=REGISTRY)
+clock_doubted = Gauge("staffetta_clock_doubted", "1 while what destroys waits for a clock.", registry=REGISTRY)
+sealing_key_until = Gauge(
+    "staffetta_sealing_key_until_seconds", "Unix time at which the newest sealing key ends.", registry=REGISTRY
+)
+certificate_until = Gauge(
+    "staffetta_node_certificate_until_seconds", "Unix time at which the node's certificate ends.", registry=REGISTRY
+)
+backup_at = Gauge("staffetta_backup_seconds", "Unix time of the last backup; 0 for none.", registry=REGISTRY)
+backup_verified_at = Gauge(
+    "staffetta_backup_verified_seconds",
+    "Unix time at which a backup was last opened and found whole.",
+    registry=REGISTRY,
+)
+disk_free = Gauge("staffetta_disk_free_bytes", "Free space where the data folder lies.", registry=REGISTRY)
 last_tick = Gauge("staffetta_last_tick_seconds", "Unix time of the scheduler's last tick.", registry=REGISTRY)
 request_seconds = Histogram(
     "staffetta_peer_request_seconds",

@@ -56,7 +56,17 @@ from node.storage.tables import followups as followup_rows
 from node.storage.tables import outbox as outbox_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import crypto, envelope, framing, record
-from protocol.codes import BusinessStatus, FollowupOutcome, Priority, Purpose, Risk, Section, Status, StatusReason
+from protocol.codes import (
+    BusinessStatus,
+    FollowupOutcome,
+    MessageType,
+    Priority,
+    Purpose,
+    Risk,
+    Section,
+    Status,
+    StatusReason,
+)
 from protocol.directory import Directory
 from protocol.encoding import seconds
 from protocol.errors import LocalError, RemoteError
@@ -815,7 +825,9 @@ def check_tasks(world: World, node: Node) -> None:
             is_honest = code in HONEST or bool(node.rows(failed.where(messages.c.thread_id == row.thread_id)))
             need(is_honest, "honest nodes are refused only what the other cannot know", code=code, type=row.type)
         if row.state in ("rejected", "expired", "unreadable", "reseal-needed", "withheld"):
-            need(row.id in subjects, "what was not delivered is a person's task", state=row.state)
+            # A sign of life that nobody took is said again by itself, and silence has a task of its own.
+            is_told = row.id in subjects or row.type == MessageType.HELLO
+            need(is_told, "what was not delivered is a person's task", state=row.state, type=row.type)
         need(row.state != "queued", "a message ends", type=row.type)
     for row in node.rows(select(messages.c.id).where(messages.c.state == "quarantined")):
         entry = audit_rows.c.subject_id == row.id

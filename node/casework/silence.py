@@ -112,6 +112,12 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
     return len(silent)
 
 
+def count_silent(db: Connection, now: datetime) -> int:
+    """How many agencies with which something is open are past their limit."""
+    query = select(agencies).where(agencies.c.agency.in_(_open_with(db)), agencies.c.standing != Standing.BLOCKED)
+    return sum(show.silent_since(row, now) is not None for row in db.execute(query))
+
+
 def list_peers(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]]:
     """The agencies that are known, each with since when it is silent (empty while it is not)."""
     query = select(agencies.c.agency, agencies.c.silent_after_hours, *show.PEER[1:-1])

@@ -19,6 +19,8 @@ from node.storage import files
 SOCKET_NAME = "node.sock"
 SESSION_NAME = "session.json"
 COOKIE = "staffetta"
+#: What a node behind TLS calls it; it takes either name back.
+SECURE_COOKIE = "__Host-staffetta"
 #: Longer than any request of a person needs; a command must not hang for ever on a node that does.
 TIMEOUT_SECONDS = 60
 #: Answers are lists with limits; anything near this is not from a node.
@@ -111,7 +113,7 @@ class Client:
     def _remember(self, cookies: list[str]) -> None:
         for cookie in cookies:
             name, _, rest = cookie.partition("=")
-            if name == COOKIE:
+            if name in (COOKIE, SECURE_COOKIE):
                 self.cookie = rest.partition(";")[0].strip('"') or None
 
 

@@ -30,11 +30,13 @@ def backup(context: click.Context, folder: Path | None) -> None:
     if context.invoked_subcommand is not None:
         return
     from node import backup as backups
+    from node import watch
 
     settings: Settings = context.obj
     target = (folder or settings.data_dir.with_name(f"{settings.data_dir.name}-backups")).absolute()
     progress("Copying …", as_json=settings.as_json)
     made = backups.make(settings.data_dir, target, version("staffetta"), datetime.now(UTC))
+    watch.note_backup(settings.data_dir, made=int(datetime.now(UTC).timestamp()))
     result = {"file": str(made.path), "bytes": made.size, "removed": made.removed}
     text = f"{made.path}: {made.size // 1024} KiB. Keep it on another machine."
     if made.removed:
@@ -50,8 +52,11 @@ def backup(context: click.Context, folder: Path | None) -> None:
 def backup_verify(settings: Settings, file: Path, sheet_a: Path | None, sheet_b: Path | None) -> None:
     """Open a backup in a private place, check it, and throw the copy away. Needs both sheets."""
     from node import backup as backups
+    from node import config, watch
 
     found = backups.verify(file.absolute(), _key(sheet_a, sheet_b))
+    if (settings.data_dir / config.NAME).exists():
+        watch.note_backup(settings.data_dir, verified=int(datetime.now(UTC).timestamp()))
     made = datetime.fromtimestamp(found["made_at"], UTC)
     text = (
         f"The backup of {made:%d %B %Y, %H:%M} UTC is whole: {found['messages']} messages, "

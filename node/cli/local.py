@@ -47,8 +47,16 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 @click.command()
 @click.option("--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Answers as TOML.")
 @click.option("--database", "database_url", help="For PostgreSQL: postgresql+psycopg://USER@HOST/NAME, empty so far.")
+@click.option("--database-password-file", metavar="PATH", help="The file (mode 0600) with its password.")
+@click.option("--host", help="Where the node listens. Default 127.0.0.1; in a container 0.0.0.0.")
 @pass_settings
-def init(settings: Settings, file: Path | None, database_url: str | None) -> None:
+def init(
+    settings: Settings,
+    file: Path | None,
+    database_url: str | None,
+    database_password_file: str | None,
+    host: str | None,
+) -> None:
     """Set up a node in the data folder: keys, database, the agency, its first member of staff.
 
     Prints once what has to be kept on paper. Running it again changes nothing.
@@ -59,8 +67,8 @@ def init(settings: Settings, file: Path | None, database_url: str | None) -> Non
     if (settings.data_dir / config.NAME).exists():
         raise ConfigError("initialised", f"{settings.data_dir} holds a node already. Nothing was changed.")
     answers = _read(file) if file is not None else _ask()
-    if database_url is not None:
-        answers = msgspec.structs.replace(answers, database_url=database_url)
+    chosen = {"database_url": database_url, "database_password_file": database_password_file, "host": host}
+    answers = msgspec.structs.replace(answers, **{name: value for name, value in chosen.items() if value is not None})
     passphrase = settings.passphrase(
         None if file is None else Path(answers.passphrase_file), "Choose a passphrase", confirm=True
     )
@@ -80,6 +88,17 @@ def init(settings: Settings, file: Path | None, database_url: str | None) -> Non
         f"Now: staffetta --data {settings.data_dir} serve"
     )
     show(result, as_json=settings.as_json, text=text)
+    if file is None and not settings.as_json:
+        _check_written_down(result)
+
+
+def _check_written_down(result: dict[str, Any]) -> None:
+    """Somebody types the end of each sheet back: what was not written down is lost for good."""
+    click.echo("\nThree checks that they are on paper. Type the last group of letters of each:")
+    for name, key in (("root seed", "root_seed"), ("recovery sheet A", "sheet_a"), ("recovery sheet B", "sheet_b")):
+        last = result[key].split()[-1][-4:].casefold()
+        while str(click.prompt(f"  {name}")).strip().casefold()[-4:] != last:
+            click.echo(f"  That is not how it ends. It is: {result[key]}")
 
 
 def _read(file: Path) -> Answers:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from node import faults
 from node.exchange.hooks import Ended, Hooks
@@ -523,8 +523,3 @@ def waiting_peers(db: Connection, now: datetime) -> list[str]:
         due, select(outbox.c.number).where(outbox.c.peer == agencies.c.agency).limit(1).exists()
     )
     return list(db.execute(query).scalars())
-
-
-def waiting_count(db: Connection) -> int:
-    """How many messages are not delivered yet."""
-    return db.execute(select(func.count()).select_from(outbox)).scalar() or 0

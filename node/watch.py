@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator has to know of a node: gathered when somebody asks for it, counts and times only."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from node import metrics
+from node.casework import silence
+from node.storage import files
+from node.storage.database import Database
+from node.storage.here import Here
+from node.storage.settings import get_setting
+from node.storage.tables import agencies, alerts, mailings, outbox, tasks
+from protocol import identity
+from protocol.codes import AlertStatus
+
+#: Beside the database: when the last backup was made and when one was last verified.
+BACKUP_NOTE: Final = "last-backup.json"
+
+
+class BackupNote(msgspec.Struct, kw_only=True):
+    """Unix times; 0 for never."""
+
+    made: int = 0
+    verified: int = 0
+
+
+def read_note(data_dir: Path) -> BackupNote:
+    """What is noted of backups; nothing if there is no note, or none that can be read."""
+    try:
+        return msgspec.json.decode((data_dir / BACKUP_NOTE).read_bytes(), type=BackupNote)
+    except (OSError, msgspec.MsgspecError):
+        return BackupNote()
+
+
+def note_backup(data_dir: Path, *, made: int | None = None, verified: int | None = None) -> None:
+    """Remember that a backup was made or verified, so that metrics and `doctor` know."""
+    note = read_note(data_dir)
+    note.made, note.verified = made or note.made, verified or note.verified
+    files.replace_secret(data_dir / BACKUP_NOTE, msgspec.json.encode(note))
+
+
+def certificate_until(db: Connection) -> int:
+    """Unix time at which the node's certificate ends; 0 if there is none."""
+    stored = get_setting(db, "node_certificate")
+    if stored is None:
+        return 0
+    statement = identity.decode_signed(bytes.fromhex(stored)).statement
+    return msgspec.json.decode(statement, type=identity.NodeCertificate).not_after
+
+
+def counts(db: Connection, now: datetime) -> dict[str, Any]:
+    """What the database knows, by the name of its metric."""
+    queue = db.execute(select(func.count(), func.min(outbox.c.queued_at)).select_from(outbox)).one()
+    is_open = tasks.c.closed_at.is_(None)
+    waits = (alerts.c.status == AlertStatus.RAISED) & alerts.c.ended_at.is_(None) & alerts.c.test.is_(False)
+
+    def count(table: Any, where: Any) -> int:
+        return db.execute(select(func.count()).select_from(table).where(where)).scalar() or 0
+
+    oldest = queue[1]
+    return {
+        "queued": queue[0],
+        "oldest": 0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        "silent": silence.count_silent(db, now),
+        "tasks_open": count(tasks, is_open),
+        "alarms_open": count(tasks, is_open & tasks.c.kind.like("alarm-%")),
+        "alerts_unacknowledged": count(alerts, waits),
+        "mail_failing": count(mailings, mailings.c.failures > 0),
+        "certificate_until": certificate_until(db),
+        "clock_offset": db.execute(select(func.max(func.abs(agencies.c.clock_offset_seconds)))).scalar() or 0,
+    }
+
+
+async def measure(data_dir: Path, database: Database, here: Here, now: datetime) -> None:
+    """Set every gauge to what is true now."""
+    found = await database.read(counts, now)
+    found.pop("clock_offset")
+    for name, value in found.items():
+        getattr(metrics, name).set(value)
+    metrics.sealing_key_until.set(max((entry.not_after for entry in here.keystore.kem_entries(now)), default=0))
+    note = read_note(data_dir)
+    metrics.backup_at.set(note.made)
+    metrics.backup_verified_at.set(note.verified)
+    metrics.disk_free.set(shutil.disk_usage(data_dir).free)

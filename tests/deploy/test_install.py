@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installed as the guide says, from a checkout into a clean environment: a node that runs without the checkout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.test_front import free_port
+from tests.deploy.tools import DEPLOY, ROOT, run
+
+
+def checkout(target: Path) -> Path:
+    """What is committed or about to be, without what runs left behind."""
+    listed = run("git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
+    for name in listed:
+        source = ROOT / name
+        if source.is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(source.read_bytes())
+            (target / name).chmod(source.stat().st_mode)
+    return target
+
+
+def test_the_script_installs_a_node_that_runs(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    source, target = checkout(tmp_path / "source"), tmp_path / "opt"
+    done = run("sh", str(source / "deploy" / "install.sh"), str(source), str(target), sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert "staffetta" in done.stdout and not (source / "build").exists()
+    program = str(target / "bin" / "staffetta")
+    assert run(str(target / "bin" / "python"), "-c", "import pytest").returncode != 0, "nothing of the tests"
+    folder, port = tmp_path / "data", free_port()
+    secret = tmp_path / "passphrase"
+    secret.write_text("invented words for the first evening")
+    secret.chmod(0o600)
+    answers = tmp_path / "answers.toml"
+    answers.write_text(
+        f'name = "Invented evening"\ntype = "NGO"\nzone = "Europe/Rome"\naddress = "http://127.0.0.1:{port}"\n'
+        f'handle = "first"\npassphrase_file = "{secret}"\nport = {port}\n'
+    )
+    made = run(program, "--data", str(folder), "--json", "init", "--from", str(answers), cwd=tmp_path)
+    assert made.returncode == 0 and json.loads(made.stdout)["sheet_a"], made.stderr
+    again = run(program, "--data", str(folder), "--json", "init", "--from", str(answers), cwd=tmp_path)
+    assert again.returncode == 1 and "Nothing was changed" in again.stdout
+    process = subprocess.Popen(
+        [program, "--data", str(folder), "serve"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+                    assert answer.read() == b"ready\n"
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("the node did not answer")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/signin", timeout=5) as answer:
+            assert b"Sign in" in answer.read(), "pages, static files and languages are in the wheel"
+        checked = run(program, "--data", str(folder), "doctor", cwd=tmp_path)
+        assert checked.returncode == 0, checked.stdout
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    done = run("sh", str(DEPLOY / "install.sh"), str(tmp_path), str(tmp_path / "opt"))
+    assert done.returncode == 1 and "Give the folder" in done.stderr and not (tmp_path / "opt").exists()
+    assert run("sh", str(DEPLOY / "install.sh")).returncode == 2
+
+
+def test_the_wheel_is_the_same_twice(tmp_path: Path) -> None:
+    source = checkout(tmp_path / "source")
+    wheels = []
+    for name in ("a", "b"):
+        command = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir")
+        done = run(sys.executable, *command, str(tmp_path / name), str(source), SOURCE_DATE_EPOCH="1790000000")
+        assert done.returncode == 0, done.stderr
+        wheels.append(next((tmp_path / name).glob("*.whl")))
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
+    names = zipfile.ZipFile(wheels[0]).namelist()
+    assert any(name.endswith("locale/ar.po") for name in names) and not any(name.startswith("tests") for name in names)
