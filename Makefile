@@ -69,15 +69,16 @@ migration: setup
 	$(PY) -m ruff format migrations
 
 # Two locks of the same versions: everything, and what a server needs (with the builder of the wheel). The first lines of
-# each say what it is. No address of an index gets into either.
+# each say what it is. No address of an index gets into either. Extras stay in it: pip would otherwise look for the newest
+# release of `name[extra]`, find one without a hash, and stop.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --no-header --no-annotate --quiet
+	--no-emit-find-links --no-header --no-annotate --no-strip-extras --quiet
 lock:
 	@$(COMPILE) --all-extras --upgrade --output-file requirements.lock.new
 	@{ sed -n '1,2p' requirements.lock; cat requirements.lock.new; } >requirements.lock.whole
 	@mv requirements.lock.whole requirements.lock
-	@grep -E '^[a-z0-9.-]+==' requirements.lock | sed 's/ \\$$//' >requirements.lock.new
-	@echo hatchling | $(COMPILE) - --extra postgres --extra pdf --constraint requirements.lock.new --output-file deploy/lock.new
+	@grep -E '^[a-z0-9.-]+(\[[a-z,]+\])?==' requirements.lock | sed -E 's/\[[a-z,]+\]//; s/ \\$$//' >requirements.lock.new
+	@echo hatchling | $(COMPILE) - --extra postgres --extra pdf --extra notify --constraint requirements.lock.new --output-file deploy/lock.new
 	@{ sed -n '1,2p' deploy/requirements.lock; cat deploy/lock.new; } >deploy/lock.whole
 	@mv deploy/lock.whole deploy/requirements.lock
 	@rm requirements.lock.new deploy/lock.new

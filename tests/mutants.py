@@ -352,7 +352,16 @@ MUTANTS: Final[tuple[Callable[[], Any], ...]] = (
 )
 
 #: Those that need many seeds before they show: hunted by `make mutants` alone.
-SLOW: Final = frozenset({order_is_ignored, withdrawal_is_final_nowhere, dropped_poison, poison_loses_its_place})
+SLOW: Final = frozenset(
+    {
+        order_is_ignored,
+        withdrawal_is_final_nowhere,
+        dropped_poison,
+        poison_loses_its_place,
+        waiting_is_forgotten,
+        receipt_is_not_kept,
+    }
+)
 
 #: Where the rarer ones were noticed when this was written: looked at first, to save time.
 NOTICED: Final = {

@@ -64,6 +64,17 @@ class Person:
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
 
+    def open_until(self, path: str, text: str, seconds: float = 30) -> None:
+        """Open the page again and again until it says this: what another node does arrives in its own time."""
+        until = time.monotonic() + seconds
+        while True:
+            self.open(path)
+            if self.sees(text):
+                return
+            if time.monotonic() > until:
+                raise AssertionError(f"{path} did not say {text!r} within {seconds:.0f} s.")
+            self.page.wait_for_timeout(100)
+
     def click(self, name: str, *, role: Any = "button", exact: bool = True, within: Any = None) -> None:
         self.count += 1
         (within or self.page).get_by_role(role, name=name, exact=exact).first.click()

@@ -293,16 +293,12 @@ def test_a_question_names_nobody_and_its_answer_stands_beside_the_desk(network: 
     carla.page.locator("input[name=desk]").first.check()
     carla.click("Ask")
     assert carla.sees("no answer yet") and carla.sees("3–5, 3–5")
-    irma.open("/")
+    irma.open_until("/", "Another agency asks whether you could take somebody.")
     irma.click("Another agency asks whether you could take somebody.", role="link")
     irma.tick("Yes")
     irma.click("Answer")
     assert irma.sees("The other desk is told.")
-    for _ in range(100):
-        carla.open("/capacity")
-        if carla.sees("Counts until"):
-            break
-        carla.page.wait_for_timeout(100)
+    carla.open_until("/capacity", "Counts until")
     carla.open("/refer")
     carla.tick("Emergency shelter")
     carla.click("Go on")

@@ -57,11 +57,7 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     assert irma.sees("The other agency becomes responsible") or irma.page.locator("h1").inner_text()
     irma.page.locator("summary", has_text="Accept").click()
     irma.page.locator("details[open]").get_by_role("button", name="Accept", exact=True).last.click()
-    for _ in range(100):
-        tina.open(f"/programmes/{programme}")
-        if tina.sees("2 of 2"):
-            break
-        tina.page.wait_for_timeout(100)
+    tina.open_until(f"/programmes/{programme}", "2 of 2")
     assert tina.sees("Everybody has somebody who goes on.")
     tina.open(f"/cases/{moves}")
     assert tina.sees("is responsible since")
