@@ -31,7 +31,7 @@ from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient
 from node.exchange.worker import Worker
-from node.office import notify, post, setup, signin
+from node.office import notify, passkeys, post, setup, signin
 from node.office.bundle import make_bundle
 from node.scheduler import Scheduler
 from node.storage import revision
@@ -39,7 +39,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
-from node.web import alert_api, capacity_api, case_api, plan_api, problems, programme_api, staff_api
+from node.web import problems, routes
 from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
@@ -197,10 +197,8 @@ class Node:
             client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[*proxied, self._explain_refusals]
         )
         application.on_response_prepare.append(set_headers)
-        routes = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES, *alert_api.ROUTES]
-        routes += plan_api.ROUTES
-        Api(self._services, routes).add_to(application, is_local=is_local)
-        document = describe(routes, version("staffetta"))
+        Api(self._services, routes.ALL).add_to(application, is_local=is_local)
+        document = describe(routes.ALL, version("staffetta"))
 
         async def openapi(request: web.Request) -> web.Response:
             return reply(document)
@@ -340,6 +338,7 @@ class Node:
             await self.database.write(_publish, self.here, now, self.config.agency.address)
         await self.worker.freshen_all()
         await self.database.write(signin.purge, self.real.now())
+        await self.database.write(passkeys.purge, self.real.now())
         await self.database.write(drafts.forget_old, self.here, now)
         await self.database.write(attachments.forget_cut, self.here, now)
         await self.database.write(capacity.end_passed, self.here, now)

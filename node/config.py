@@ -47,9 +47,13 @@ class Agency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The staff's pages. `leave_to`: the harmless site to which “leave now” goes."""
+    """The staff's pages. `leave_to`: the harmless site to which “leave now” goes.
+
+    `address`: where people open the pages, if not at the agency's address. Passkeys are bound to it.
+    """
 
     leave_to: str = "https://www.wikipedia.org/"
+    address: str = ""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +90,7 @@ def load(data_dir: Path) -> Config:
         config = msgspec.convert({**raw, "data_dir": data_dir}, Config, dec_hook=_paths)
         check_address(config.agency.address)
         check_leave_to(path, config.pages.leave_to)
+        check_pages(path, config.pages.address)
         check_post(path, config.post)
     except msgspec.ValidationError as error:
         raise ConfigError("config-value", f"{path}: {error}") from error
@@ -100,6 +105,12 @@ def check_leave_to(path: Path, address: str) -> None:
     """It goes into a header of every page, so it is an address and nothing else."""
     if not _ADDRESS.fullmatch(address):
         raise ConfigError("config-value", f"{path}, [pages] leave_to: write an address like https://www.wikipedia.org/")
+
+
+def check_pages(path: Path, address: str) -> None:
+    """Passkeys are bound to it, so it is an address and nothing else."""
+    if address and not _ADDRESS.fullmatch(address):
+        raise ConfigError("config-value", f"{path}, [pages] address: write an address like https://node.example.org")
 
 
 def check_post(path: Path, post: Post) -> None:
@@ -170,6 +181,8 @@ url = {json.dumps(database.url)}
 [pages]
 # Where “leave now” takes somebody who must not be seen here: a site that anybody may have open.
 # leave_to = "https://www.wikipedia.org/"
+# Where people open these pages, if not at the agency's address. Passkeys work there and nowhere else.
+# address = "https://node.example.org"
 
 [post]
 # The mail server that tells staff “There is something to read”: that sentence, and nothing else, ever.

@@ -110,7 +110,7 @@ def sign_in(db: Connection, here: Here, now: datetime, *, handle: str, stretched
     )
     if not is_new_step:
         audit.record(db, now, row.id, "session.recovery-code", row.id)
-    return _start(db, now, row.id, row.roles, seed)
+    return start(db, now, row.id, row.roles, seed)
 
 
 def _delay(db: Connection, now: datetime, staff_id: str, failures: int) -> None:
@@ -127,7 +127,8 @@ def _open_seed(sealed: bytes, staff_id: str, stretched: bytes) -> bytes | None:
         return None
 
 
-def _start(db: Connection, now: datetime, staff_id: str, roles: str, seed: bytes) -> SignedIn:
+def start(db: Connection, now: datetime, staff_id: str, roles: str, seed: bytes) -> SignedIn:
+    """A session of this person, for whoever has just shown that she is it. Her oldest one beyond the limit ends."""
     session_id, secret, server_secret = crypto.new_id(), crypto.random_bytes(32), crypto.random_bytes(32)
     old = select(sessions.c.id).where(sessions.c.staff_id == staff_id).order_by(sessions.c.seen_at.desc())
     for extra in db.execute(old.offset(SESSIONS_MAX - 1)).scalars().all():

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from node.office import audit, desks, roster, tasks
 from node.office.actor import Actor, person_kem, person_signer
 from node.storage.here import Here
-from node.storage.tables import desk_keys, desk_wraps, sessions, staff
+from node.storage.tables import desk_keys, desk_wraps, passkeys, sessions, staff
 from node.storage.tables import roster as roster_rows
 from protocol import crypto, identity
 from protocol.codes import Role
@@ -134,7 +134,7 @@ def set_keys(
 ) -> Enrolled:
     """The person is active with the keys that grow from `seed`, sealed for her passphrase and the recovery sheets.
 
-    She has a new TOTP secret, and whatever was signed in with her old one is not any more.
+    She has a new TOTP secret; whatever was signed in with her old one is not any more, and no passkey is left.
     """
     totp = crypto.random_bytes(20)
     db.execute(
@@ -157,6 +157,7 @@ def set_keys(
         )
     )
     db.execute(delete(sessions).where(sessions.c.staff_id == staff_id))
+    db.execute(delete(passkeys).where(passkeys.c.staff_id == staff_id))
     return Enrolled(staff_id, totp)
 
 
@@ -254,6 +255,7 @@ def disable(db: Connection, here: Here, actor: Actor, now: datetime, staff_id: s
         raise _unknown_person()
     affected = roster.desks_of(db, staff_id) | _desks_certified_by(db, here, staff_id)
     db.execute(delete(sessions).where(sessions.c.staff_id == staff_id))
+    db.execute(delete(passkeys).where(passkeys.c.staff_id == staff_id))
     db.execute(delete(desk_wraps).where(desk_wraps.c.holder == staff_id))
     db.execute(update(roster_rows).where(roster_rows.c.staff_id == staff_id).values(active=False))
     audit.record(db, now, actor.staff_id, "staff.disable", staff_id)

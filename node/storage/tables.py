@@ -260,6 +260,30 @@ roster = Table(
     PrimaryKeyConstraint("desk_id", "staff_id"),
 )
 
+# A person's passkeys: each in place of the authenticator's code, and, with her seed wrapped under what only that
+# passkey can compute, in place of the passphrase too. Its name is hers, so it is sealed.
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False, index=True),
+    Column("credential", LargeBinary, nullable=False, unique=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("name_sealed", LargeBinary, nullable=False),
+    Column("seed_sealed", LargeBinary),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
+# Hashes of challenges that a passkey has answered: each is good once. Gone when it would have lapsed anyway.
+used_challenges = Table(
+    "used_challenges",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("lapses_at", UtcDateTime, nullable=False, index=True),
+)
+
 # In no backup, and on PostgreSQL in no write-ahead log.
 sessions = Table(
     "sessions",

@@ -38,6 +38,7 @@ _STATUS: Final = {
     "unknown-alert": 404,
     "unknown-question": 404,
     "unknown-file": 404,
+    "unknown-passkey": 404,
     "unknown-programme": 404,
     "snoozed": 409,
     "not-silent": 409,

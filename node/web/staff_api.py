@@ -104,7 +104,7 @@ async def open_session(
 async def sign_in(call: Call) -> web.Response:
     body = call.body
     signed = await open_session(call.services, call.request, body.handle, body.passphrase, body.code)
-    response = web.Response(body=msgspec.json.encode(_who(signed.actor)), content_type="application/json")
+    response = web.Response(body=msgspec.json.encode(who(signed.actor)), content_type="application/json")
     cookie_for(call.services, call.request, response, f"{signed.session_id}.{signed.secret.hex()}")
     return response
 
@@ -117,12 +117,13 @@ def cookie_for(services: Services, request: web.Request, response: web.Response,
     )
 
 
-def _who(actor: Actor) -> dict[str, Any]:
+def who(actor: Actor) -> dict[str, Any]:
+    """Who is signed in, as the API says it."""
     return {"staff_id": actor.staff_id, "roles": sorted(actor.roles), "desks": sorted(actor.desks)}
 
 
 async def who_am_i(call: Call) -> Any:
-    return _who(call.actor)
+    return who(call.actor)
 
 
 async def sign_out(call: Call) -> web.Response:

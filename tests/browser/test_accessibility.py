@@ -106,6 +106,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "agencies": ("ada", "/agencies"),
         "trail": ("ada", "/trail"),
         "me": ("ada", "/me"),
+        "passkeys": ("ada", "/me/passkeys"),
         "help": ("ada", "/help"),
         "missing": ("ada", "/nothing"),
         "signin": ("", "/signin"),

@@ -15,14 +15,13 @@ import pytest
 
 from node.cli.client import ApiError, Client
 from node.cli.demo import one_time_code
-from node.web import alert_api, capacity_api, case_api, plan_api, programme_api, staff_api
+from node.web import routes
 from node.web.api import Route
 from protocol.codes import Role
 from tests.federation.nodes import RealNode, form
 
 CANARY = "Zzyzx-Canary"
-_MODULES = (staff_api, case_api, capacity_api, programme_api, alert_api, plan_api)
-ROUTES = [route for module in _MODULES for route in module.ROUTES]
+ROUTES = routes.ALL
 CLOSED = [route for route in ROUTES if not route.is_open]
 
 

@@ -16,6 +16,7 @@ from node.web.pages import (
     home,
     news,
     paper,
+    passkeys,
     people,
     plans,
     programmes,
@@ -42,4 +43,5 @@ ALL: Final[list[Page]] = [
     *plans.pages(case.show_case, home.show_followup),
     *paper.PAGES,
     *people.PAGES,
+    *passkeys.PAGES,
 ]

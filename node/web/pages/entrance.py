@@ -10,6 +10,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from node.office import recovery, signin, staff
+from node.web import passkey_api
 from node.web.api import COOKIE, SECURE_COOKIE, session_of
 from node.web.pages.languages import NAMES
 from node.web.pages.page import LANGUAGE_COOKIE, Page, Visit, form_token, go, kept_form
@@ -32,14 +33,29 @@ async def show_sign_in(visit: Visit) -> web.StreamResponse:
     )
 
 
+async def passkey_options(visit: Visit) -> web.StreamResponse:
+    """What the script on the sign-in page asks of a passkey, and a cookie that binds the answer to this browser."""
+    asked, attempt = passkey_api.ask_to_sign_in(visit.services)
+    response = web.json_response(asked)
+    passkey_api.attempt_cookie(visit.services, visit.request, response, attempt)
+    return response
+
+
+async def _open_session(visit: Visit) -> signin.SignedIn:
+    passphrase = visit.get("passphrase")
+    if visit.get("passkey"):
+        answer = passkey_api.read_answer(visit.get("passkey"))
+        return await passkey_api.open_session(visit.services, visit.request, answer, passphrase)
+    return await open_session(visit.services, visit.request, visit.get("handle"), passphrase, visit.get("code"))
+
+
 async def sign_in(visit: Visit) -> web.StreamResponse:
     """Begin a session. Whoever was in the middle of a form goes on with it."""
-    signed = await open_session(
-        visit.services, visit.request, visit.get("handle"), visit.get("passphrase"), visit.get("code")
-    )
+    signed = await _open_session(visit)
     kept = kept_form(visit.services, visit.get("kept"), signed.actor.staff_id) if visit.get("kept") else None
     if kept is not None:
-        visit.actor, visit.handle, visit.form = signed.actor, visit.get("handle"), {}
+        about = await visit.read(staff.about, signed.actor.staff_id)
+        visit.actor, visit.handle, visit.form = signed.actor, about.handle, {}
         visit.token = form_token(signed.secret)
         response: web.Response = visit.page("kept.html", visit.say("Your form is kept"), kept=kept)
     else:
@@ -180,6 +196,7 @@ def grouped(code: str) -> str:
 
 PAGES: Final = [
     Page("/signin", show_sign_in, sign_in, is_open=True),
+    Page("/signin/passkey", None, passkey_options, again=show_sign_in, is_open=True),
     Page("/signout", None, sign_out),
     Page("/leave", None, leave, is_open=True),
     Page("/language", None, choose_language, again=show_sign_in, is_open=True),
