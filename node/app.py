@@ -23,7 +23,7 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics, watch
-from node.casework import alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
+from node.casework import absences, alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -273,6 +273,7 @@ class Node:
             ("followups", followups.sweep),
             ("alerts", alerts.sweep),
             ("programmes", programmes.remind),
+            ("absences", absences.sweep),
             ("erasures", sweeps.miss_erasures),
             ("gaps", sweeps.ask_for_gaps),
         ]

@@ -7,33 +7,45 @@ A supervisor sees that something waits at a desk that is not hers; to read it sh
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Select, func, or_, select, update
 
 from node.casework import referrals as referral_rows
 from node.casework import show
 from node.casework.cases import visible
 from node.office import audit, roster
 from node.office.actor import Actor
+from node.office.staff import names as staff_names
 from node.storage.here import Here
-from node.storage.tables import agencies, cases, desks, followups, referrals, releases, staff, threads
-from protocol.codes import Role
+from node.storage.tables import IS_PERMITTING, agencies, cases, desks, followups, referrals, releases, staff, threads
+from protocol.codes import ConsentState, Role
 from protocol.errors import LocalError, say
 
 #: Rows of one overview. An agency with more open at once filters by desk or person.
 LIST_MAX: Final = 500
+#: Soon enough to meet the person once more and to ask her.
+CONSENT_SOON: Final = timedelta(days=14)
 #: Reassigned in one act: a colleague's whole caseload.
 MOVE_MAX: Final = 200
 
 
 def list_open(
-    db: Connection, here: Here, actor: Actor, now: datetime, *, desk: str = "", person: str = "", only: str = ""
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    desk: str = "",
+    person: str = "",
+    only: str = "",
+    sort: str = "",
 ) -> list[dict[str, Any]]:
     """The open referrals of all desks: the overdue first, then by urgency and clock.
 
-    `only`: `overdue`, `nobody` (without a person) or `undelivered`. Raises LocalError `forbidden`.
+    `only`: `overdue`, `undelivered`, `silent` (the other agency is), `nobody` (without a person) or `consent` (it ends
+    within two weeks, or has ended). `sort`: by `desk`, `person` or `agency` first. Raises LocalError `forbidden`.
     """
     actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
     query = (
@@ -51,10 +63,38 @@ def list_open(
         query = query.where(referrals.c.staff_id == person)
     if only == "nobody":
         query = query.where(referrals.c.staff_id.is_(None))
+    if only == "consent":
+        query = query.where(referrals.c.release_id.in_(_ending(now)))
     found = [{**show.summary(r, now), "desk_name": r.desk_name, "desk_id": r.desk_id} for r in db.execute(query).all()]
     if only in ("overdue", "undelivered"):
         found = [r for r in found if r["attention"] == only]
-    return sorted(found, key=lambda r: (r["attention"] not in ("overdue", "undelivered"), *show.urgency(r, now)))
+    if only == "silent":
+        found = [r for r in found if r["silent_since"]]
+    handles = staff_names(db) if sort == "person" else {}
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        first = {"desk": row["desk_name"], "person": handles.get(row["staff_id"], ""), "agency": row["peer_name"]}
+        return (
+            first.get(sort, ""),
+            row["attention"] not in ("overdue", "undelivered"),
+            *show.urgency(row, now),
+        )
+
+    return sorted(found, key=place)
+
+
+def _count_silent(db: Connection, now: datetime) -> int:
+    """How many open referrals wait with agencies that have fallen silent."""
+    met = db.execute(select(agencies.c.agency, *show.PEER)).all()
+    silent = [row.agency for row in met if show.silent_since(row, now)]
+    query = select(func.count()).select_from(referrals).join(threads, threads.c.id == referrals.c.thread_id)
+    return db.execute(query.where(referrals.c.ended_at.is_(None), threads.c.peer.in_(silent))).scalar() or 0
+
+
+def _ending(now: datetime) -> Select[tuple[str]]:
+    """Our releases whose consent has ended by time, or will soon."""
+    soon = IS_PERMITTING & (releases.c.valid_until <= now + CONSENT_SOON)
+    return select(releases.c.id).where(releases.c.ours.is_(True), or_(soon, releases.c.state == ConsentState.EXPIRED))
 
 
 def counts(db: Connection, actor: Actor, now: datetime) -> dict[str, int]:
@@ -73,6 +113,8 @@ def counts(db: Connection, actor: Actor, now: datetime) -> dict[str, int]:
         "nobody": count(referrals, is_open, referrals.c.staff_id.is_(None)),
         "followups": count(followups, followups.c.ended.is_(False), followups.c.due_at <= now),
         "consents": count(releases, releases.c.ours.is_(True), releases.c.state == "ConsentExpired"),
+        "silent": _count_silent(db, now),
+        "ending": count(referrals, is_open, referrals.c.release_id.in_(_ending(now))),
     }
 
 

@@ -465,6 +465,30 @@ outbox = Table(
     Index("ix_outbox_expiry", "expires_at"),
 )
 
+# Somebody is away and a colleague covers for her. What was handed over because of it is listed, to be given back.
+absences = Table(
+    "absences",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False),
+    Column("cover_id", ForeignKey("staff.id"), nullable=False),
+    Column("from_at", UtcDateTime, nullable=False),
+    Column("until_at", UtcDateTime, nullable=False),
+    Column("gives_back", Boolean, nullable=False),
+    Column("by_staff", String(32), nullable=False),
+    Column("ended_at", UtcDateTime),
+    _partial("ix_absences_open", "staff_id", where="ended_at IS NULL", unique=True),
+)
+absence_items = Table(
+    "absence_items",
+    metadata,
+    Column("absence_id", ForeignKey("absences.id"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("subject_id", String(32), nullable=False),
+    PrimaryKeyConstraint("absence_id", "kind", "subject_id"),
+    _one_of("kind", ("case", "referral", "followup")),
+)
+
 referrals = Table(
     "referrals",
     metadata,

@@ -297,6 +297,7 @@ async def show_overview(call: Call) -> Any:
         desk=query.get("desk", ""),
         person=query.get("person", ""),
         only=query.get("only", ""),
+        sort=query.get("sort", ""),
     )
     return {"open": rows, "counts": await call.read(overview.counts, call.actor, call.now)}
 

@@ -39,6 +39,7 @@ _STATUS: Final = {
     "unknown-question": 404,
     "unknown-file": 404,
     "unknown-passkey": 404,
+    "unknown-absence": 404,
     "unknown-programme": 404,
     "snoozed": 409,
     "not-silent": 409,

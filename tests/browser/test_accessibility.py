@@ -107,6 +107,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "trail": ("ada", "/trail"),
         "me": ("ada", "/me"),
         "passkeys": ("ada", "/me/passkeys"),
+        "away": ("ada", "/away"),
         "help": ("ada", "/help"),
         "missing": ("ada", "/nothing"),
         "signin": ("", "/signin"),

@@ -8,7 +8,9 @@ import json
 import re
 import socket
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -304,3 +306,33 @@ def test_a_question_names_nobody_and_its_answer_stands_beside_the_desk(network: 
     carla.click("Go on")
     assert carla.sees("said yes until")
     assert [fault for fault in carla.faults + irma.faults if "422" not in fault] == []
+
+
+def test_somebody_who_is_away_has_a_cover_until_she_is_back(network: Network, meet: Meet) -> None:
+    """What is hers goes to her cover at once, both pages say so, and it comes back with her."""
+    network.lantern.add("alma", ["caseworker"], joins=True)
+    network.lantern.add("berta", ["caseworker"], joins=True)
+    sent = network.lantern.client("alma").post("/api/v1/refer", {"form": form(network.harbour.node)})
+    alma, berta = meet(network.lantern, "alma"), meet(network.lantern, "berta")
+    alma.open("/away")
+    alma.click("Save")
+    assert alma.page.locator(".problems li").count() == 3, "every problem at once"
+    today = datetime.now(ZoneInfo("Europe/Rome")).date()
+    alma.fill("First day away", today.isoformat())
+    alma.fill("Last day away", (today + timedelta(days=7)).isoformat())
+    alma.page.get_by_label("Who covers").select_option(label="berta")
+    alma.click("Save")
+    assert alma.sees("alma is away from") and alma.sees("berta covers.")
+    alma.open("/")
+    assert alma.sees("berta covers for you.")
+    berta.open("/")
+    assert berta.sees("You cover for alma until")
+    berta.open(f"/referrals/{sent['referral']}")
+    held = network.lantern.client("berta").get(f"/api/v1/referrals/{sent['referral']}")
+    assert held["staff_id"] == network.lantern.ids["berta"]
+    berta.open("/away")
+    assert berta.page.get_by_role("button", name="I am back").count() == 0, "only she herself or a supervisor"
+    alma.open("/away")
+    alma.click("I am back")
+    back = network.lantern.client("alma").get(f"/api/v1/referrals/{sent['referral']}")
+    assert back["staff_id"] == network.lantern.ids["alma"]

@@ -8,6 +8,7 @@ from typing import Final
 from node.web.pages import (
     alert,
     apart,
+    away,
     capacity,
     case,
     entrance,
@@ -42,6 +43,7 @@ ALL: Final[list[Page]] = [
     *apart.PAGES,
     *plans.pages(case.show_case, home.show_followup),
     *paper.PAGES,
+    *away.PAGES,
     *people.PAGES,
     *passkeys.PAGES,
 ]

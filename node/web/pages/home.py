@@ -10,6 +10,7 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from node.casework import (
+    absences,
     alerts,
     approvals,
     capacity,
@@ -54,6 +55,10 @@ async def home(visit: Visit) -> web.StreamResponse:
             "due": due,
             "drafts": drafts.list_drafts(db, actor),
             "open": len(listed),
+            "away": [
+                a for a in absences.list_absences(db, actor, now) if actor.staff_id in (a["staff_id"], a["cover_id"])
+            ],
+            "names": staff.names(db),
             "news": bool(tasks.notices_for(db, actor)),
             "state": news.state(db, actor),
         }
@@ -97,6 +102,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
     if kind == silence.GONE_TASK:
         is_case = db.execute(select(case_rows.c.id).where(case_rows.c.id == subject)).first() is not None
         return f"/cases/{subject}" if is_case else f"/referrals/{subject}"
+    if kind == absences.TASK:
+        return "/away"
     if kind == capacity.TASK:
         return f"/capacity/{subject}"
     if kind == "sign-in-codes":

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import overview, silence
+from node.casework import absences, overview, silence
 from node.exchange import peers
 from node.office import audit, desks, notify, post, recovery, roster, setup, signin, staff
 from node.office.desks import Profile
@@ -299,16 +299,19 @@ async def show_overview(visit: Visit) -> web.StreamResponse:
             desk=query.get("desk", ""),
             person=query.get("person", ""),
             only=only,
+            sort=query.get("sort", ""),
         )
         return {
             "rows": rows,
             "counts": overview.counts(db, visit.actor, visit.now),
             "people": overview.colleagues(db),
+            "away": absences.away(db, visit.now),
             "desks": desks.list_desks(db),
             "names": staff.names(db),
         }
 
     chosen = {"desk": query.get("desk", ""), "person": query.get("person", ""), "only": only}
+    chosen["sort"] = query.get("sort", "")
     return visit.page("overview.html", visit.say("Everything open"), chosen=chosen, **await visit.read(look))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -131,6 +131,10 @@ class Dates:
         if isinstance(value, datetime):
             value = value.astimezone(ZoneInfo(self.zone)).date()
         return str(format_date(value, "long", locale=self.language.locale))
+
+    def last_day(self, until: datetime) -> str:
+        """The last day of a time that ends at this midnight."""
+        return self.day(until - timedelta(seconds=1))
 
     def month(self, value: date) -> str:
         """A month and its year, short."""

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import attachments, overview, referrals, show
+from node.casework import absences, attachments, overview, referrals, show
 from node.casework.calendars import peer_calendar
 from node.office import staff, tasks
 from node.storage.tables import agencies, threads
@@ -56,6 +56,7 @@ async def opened(visit: Visit) -> dict[str, Any]:
             "referral": shown,
             "names": staff.names(db),
             "colleagues": overview.colleagues_of(db, row.desk_id),
+            "away": absences.away(db, visit.now),
             "case": row.case_id,
             "open_tasks": tasks.open_for(db, [entry["message"] for entry in shown["history"]]),
             "state": news.state(db, visit.actor, referral_id),

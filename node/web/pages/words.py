@@ -208,6 +208,7 @@ TASK: Final = {
     "alert-question": N_("There is a question or an answer about an alert."),
     "alert-cancel": N_("The sender of an alert asks to stop. Confirm it."),
     "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
+    "absence-uncovered": N_("A colleague is away, and her cover may not see or cannot read part of what is open."),
     "node-restored": N_("The node was restored from a backup. Tell everybody: what was done here after it is missing."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
