@@ -14,6 +14,7 @@ from node.web.pages import (
     entrance,
     exception,
     files,
+    guide,
     home,
     news,
     paper,
@@ -45,5 +46,6 @@ ALL: Final[list[Page]] = [
     *paper.PAGES,
     *away.PAGES,
     *people.PAGES,
+    *guide.PAGES,
     *passkeys.PAGES,
 ]

@@ -346,10 +346,6 @@ async def show_trail(visit: Visit) -> web.StreamResponse:
     return visit.page("trail.html", visit.say("The trail"), **await visit.read(look))
 
 
-async def show_help(visit: Visit) -> web.StreamResponse:
-    return visit.page("help.html", visit.say("Help"))
-
-
 PAGES: Final = [
     Page("/me", show_me),
     Page("/me/passphrase", None, change_passphrase, again=show_me),
@@ -377,5 +373,4 @@ PAGES: Final = [
     Page("/overview", show_overview, move),
     Page("/overview/counts.csv", export_counts),
     Page("/trail", show_trail),
-    Page("/help", show_help),
 ]
