@@ -116,6 +116,8 @@ async def _work(cookies: list[str], address: str, referrals: list[str]) -> list[
     times: list[float] = []
 
     async def one(session: aiohttp.ClientSession, cookie: str) -> None:
+        # Thirty people do not open their first page in the same instant.
+        await asyncio.sleep(chance.uniform(0, THINK_SECONDS[1]))
         while time.monotonic() < until:
             path = chance.choice(["/", "/referrals", "/referrals?show=theirs", "/followups", "/refer"])
             if chance.random() < 0.5:

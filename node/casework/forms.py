@@ -141,9 +141,14 @@ def send_draft(
 
     A `basis` other than consent needs the approval of a second person for exactly this draft (`approvals`).
 
-    All `sections` stay in our own case; only those in `agreed` are in the referral. Raises LocalError `unknown-draft`
-    when it was sent before: a second click sends nothing twice.
+    All `sections` stay in our own case; only those in `agreed` are in the referral. `valid_until` counts from when she
+    agreed, not from when somebody found time to send. Raises LocalError `unknown-draft` when it was sent before: a
+    second click sends nothing twice; `consent-expired`, the draft still there, when what she agreed to has ended.
     """
+    if valid_until <= now:
+        raise LocalError(
+            "consent-expired", "What she agreed to has ended meanwhile. Go back to the consent, and ask her again."
+        )
     approved_by = ""
     if basis is not Basis.CONSENT:
         form = drafts.load(db, here, actor, draft_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from node.web.pages import ALL
 from node.web.pages.languages import NAMES
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person, axe, screenshot
@@ -71,6 +72,15 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
     ask(lantern, "POST", f"/refer/{draft}/consent", "ada", CONSENT)
     programme = next(iter(lantern.client("ada").get("/api/v1/programmes")["programmes"]))["id"]
     consent = f"/cases/{sent['case']}/consents/{sent['consent']}"
+    ada = lantern.client("ada")
+    ada.post(f"/api/v1/cases/{sent['case']}/plan", {"every_days": 7, "first_days": 1})
+    mine = [f for f in ada.get("/api/v1/followups")["followups"] if f["case_id"] == sent["case"] and f["ours"]]
+    followup = mine[0]["id"]
+    day = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    desks = [{"agency": network.harbour.node.agency, "desk": network.harbour.node.desk}]
+    asked = {"from_desk": lantern.node.desk, "desks": desks, "service": 1121, "day": day}
+    ada.post("/api/v1/capacity", asked)
+    question = ada.get("/api/v1/capacity")["questions"][0]["id"]
     return {
         "home": ("ada", "/"),
         "need": ("ada", "/refer"),
@@ -109,10 +119,49 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "passkeys": ("ada", "/me/passkeys"),
         "away": ("ada", "/away"),
         "help": ("ada", "/help"),
+        "followup": ("ada", f"/followups/{followup}"),
+        "exception": ("ada", f"/refer/{draft}/exception"),
+        "export": ("ada", f"/cases/{sent['case']}/export"),
+        "question": ("ada", f"/capacity/{question}"),
+        "report": ("ada", "/report"),
+        "alert": ("ada", "/alert"),
+        "alerts": ("ada", "/alerts"),
         "missing": ("ada", "/nothing"),
         "signin": ("", "/signin"),
         "enrol": ("", "/enrol"),
+        "recover": ("", "/recover"),
     }
+
+
+#: Not pages: what is downloaded or listened to. And those that the tests of their own acts look at.
+NOT_LOOKED_AT = {
+    "/events",
+    "/overview/counts.csv",
+    "/report.csv",
+    "/alerts/{alert}/evidence",
+    "/referrals/{referral}/evidence",
+    "/referrals/{referral}/files/{file}",
+    "/referrals/{referral}/paper",
+    "/refer/{draft}/consent/paper",
+    "/cases/{case}/consents/{consent}/paper",
+    "/refer/{draft}/need",  # the same as /refer
+    "/approvals/{approval}",
+    "/alerts/{alert}",
+}
+
+
+def test_every_page_is_in_the_list(pages: dict[str, tuple[str, str]]) -> None:
+    """Whoever adds a page adds it to the list that is looked at, in all languages and widths."""
+    seen = [path.partition("?")[0] for _, path in pages.values()]
+    missing = {
+        page.path
+        for page in ALL
+        if page.show is not None
+        and page.path not in NOT_LOOKED_AT
+        and not any(re.fullmatch(re.sub(r"{\w+}", "[0-9a-f]+", page.path), path) for path in seen)
+    }
+    assert missing == set()
+    assert {page.path for page in ALL} >= NOT_LOOKED_AT
 
 
 def unfold(who: Person) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from node.casework import approvals, drafts, forms
+from node.casework import approvals, cases, drafts, forms
 from node.office import desks, staff
 from node.office.actor import Actor
 from protocol import consent, crypto
@@ -166,3 +167,38 @@ def test_without_an_approval_no_other_basis_is_taken(pair: tuple[Agency, Agency]
         )
     assert refused.value.code == "approval-missing"
     assert one.store.read(drafts.load, one.here, one.actor, draft)["desk"] == one.desk, "and the draft is still there"
+
+
+def test_a_draft_whose_consent_has_ended_is_not_sent_and_not_lost(pair: tuple[Agency, Agency]) -> None:
+    """She agreed for a week; the draft lay for longer. Asked again, the same draft goes."""
+    one, other = pair
+    draft = crypto.new_id()
+    one.do(drafts.save, START, draft_id=draft, desk_id=one.desk, form={"desk": one.desk})
+    details = replace_details(limits_told_first=True, told_back=True)
+    late = START + timedelta(days=8)
+
+    def send(valid_until: datetime) -> forms.Sent:
+        return one.do(
+            forms.send_draft,
+            late,
+            draft_id=draft,
+            desk_id=one.desk,
+            case_id=None,
+            agency=other.id,
+            peer_desk=other.desk,
+            sections=SECTIONS,
+            agreed=set(SECTIONS),
+            details=details,
+            valid_until=valid_until,
+        )
+
+    with pytest.raises(LocalError) as refused:
+        send(START + timedelta(days=7))
+    assert refused.value.code == "consent-expired"
+    assert one.store.read(drafts.load, one.here, one.actor, draft)["desk"] == one.desk
+    assert one.store.read(cases.list_cases, one.actor) == [], "nothing was half done"
+    assert send(late + timedelta(days=7)).referral
+
+
+def replace_details(**changes: bool) -> consent.Details:
+    return msgspec.structs.replace(DETAILS, explained_in="en", notice_language="en", notice_version="1", **changes)

@@ -194,7 +194,7 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/alerts"): {
         "from_desk": "{desk}", "to": {"agency": "0" * 64, "desk": NOBODY}, "category": "venue", "urgency": "Expected",
         "severity": "Severe", "certainty": "Likely", "asked": "record", "what": "x", "where": "x", "when": "x",
-        "marking": {"tlp": "AMBER", "pap": "AMBER", "handling": "H1", "source": "A", "grade": 1},
+        "marking": {"tlp": "amber", "pap": "amber", "handling": "H1", "source": "A", "grade": 1},
     },
 }  # fmt: skip
 #: For roles, but with more than a body: tried in the tests of these acts.

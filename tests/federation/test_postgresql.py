@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
-from tests.federation.nodes import form, make_pair
+import pytest
+
+from node.cli.client import ApiError, Client
+from tests.federation.nodes import RealNode, form, make_pair
 from tests.postgres import PostgresServer
 
 
@@ -28,9 +32,34 @@ def test_a_referral_between_two_nodes_on_postgresql(tmp_path: Path, postgres: Po
             assert node.client.get(f"/api/v1/referrals/{sent}")["status"] == "accepted"
             assert node.client.get("/api/v1/audit/verify")["broken_at"] is None
             assert not (node.folder / "node.db").exists()
+        _serve_from_a_second_process(one, tmp_path, sent)
     finally:
         for node in (one, other):
             node.stop()
             node.log.close()
         for name in names:
             postgres.drop_database(name)
+
+
+def _serve_from_a_second_process(one: RealNode, root: Path, referral: str) -> None:
+    """Another process on the same database, with the same keys: a session that began at one is served by the other.
+
+    It opens the desk's keys there too, and when it is ended there it is ended everywhere.
+    """
+    twin = RealNode(root, "twin")
+    shutil.copytree(one.folder, twin.folder, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
+    settings = twin.folder / "staffetta.toml"
+    settings.write_text(settings.read_text().replace(f"port = {one.port}", f"port = {twin.port}"))
+    twin.begin()
+    try:
+        assert twin.wait()
+        there = Client(twin.folder, twin.address, cookie=one.client.cookie)
+        assert there.get("/api/v1/session") == one.client.get("/api/v1/session")
+        assert "A room for some weeks." in json.dumps(there.get(f"/api/v1/referrals/{referral}"))
+        there.request("DELETE", "/api/v1/session")
+        with pytest.raises(ApiError) as refused:
+            one.client.get("/api/v1/session")
+        assert refused.value.code == "signed-out"
+    finally:
+        twin.stop()
+        twin.log.close()
