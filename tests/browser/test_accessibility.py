@@ -145,6 +145,7 @@ NOT_LOOKED_AT = {
     "/refer/{draft}/consent/paper",
     "/cases/{case}/consents/{consent}/paper",
     "/refer/{draft}/need",  # the same as /refer
+    "/cases/{case}/people",  # the same as /referrals/{referral}/people
     "/approvals/{approval}",
     "/alerts/{alert}",
 }
@@ -181,9 +182,13 @@ def test_axe_finds_nothing_on_any_page(
                 who.open(path)
                 shown = who.page.locator("html").get_attribute("lang")
                 assert shown == ("ar" if name == "turned" else language), name
-                found += [f"{name}: {line}" for line in axe(who.page)]
-                unfold(who)
-                found += [f"{name}, unfolded: {line}" for line in axe(who.page)]
+                has_folded = who.page.locator("details:not([open])").count()
+                # What is folded is folded in every language alike.
+                if language == LANGUAGES[0] or not has_folded:
+                    found += [f"{name}: {line}" for line in axe(who.page)]
+                if has_folded:
+                    unfold(who)
+                    found += [f"{name}, unfolded: {line}" for line in axe(who.page)]
         assert [fault for fault in who.faults if "404" not in fault] == []
     assert found == []
 
@@ -209,17 +214,17 @@ def test_main_pages_fit_and_are_kept_as_pictures(
 def test_no_page_weighs_much(network: Network, meet: Meet, pages: dict[str, tuple[str, str]]) -> None:
     """All that a page needs, compressed as it travels, for somebody who comes for the first time."""
     for handle in ("ada", ""):
+        who = meet(network.lantern, handle)
+        who.context.new_cdp_session(who.page).send("Network.setCacheDisabled", {"cacheDisabled": True})
         for name, (whose, path) in pages.items():
             if whose != handle:
                 continue
-            who = meet(network.lantern, handle)
             who.open(path)
             sizes = who.page.evaluate(
                 "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
                 ".map(entry => entry.encodedBodySize)"
             )
             assert len(sizes) >= 6 and 20_000 < sum(sizes) <= WEIGHT_MAX, (name, sizes)
-            who.context.close()
 
 
 def test_a_keyboard_alone_is_enough(network: Network, meet: Meet) -> None:
