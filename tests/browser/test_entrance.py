@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 from tests.browser.conftest import Meet, Network, passphrase
@@ -97,10 +96,12 @@ def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(netw
     lena.open("/cases")
     lena.open("/me")
     lena.page.evaluate("window.addEventListener('pagehide', () => sessionStorage.setItem('x', 'x'))")
-    started = time.monotonic()
+    hidden: list[str] = []
+    lena.page.expose_function("saw", lambda how: hidden.append(how))
+    lena.page.evaluate("document.addEventListener('keydown', () => saw(getComputedStyle(document.body).visibility))")
     lena.page.keyboard.press("Escape")
     lena.page.wait_for_url("https://www.wikipedia.org/**")
-    assert time.monotonic() - started < 3, "the time itself is measured by the benchmark"
+    assert hidden == ["hidden"], "what was on the screen is gone with the key itself, before any network"
     assert lena.page.title() == "Harmless"
     for _ in range(2):
         lena.page.go_back()

@@ -336,3 +336,14 @@ def test_somebody_who_is_away_has_a_cover_until_she_is_back(network: Network, me
     alma.click("I am back")
     back = network.lantern.client("alma").get(f"/api/v1/referrals/{sent['referral']}")
     assert back["staff_id"] == network.lantern.ids["alma"]
+
+
+def test_each_number_in_a_drawing_of_the_guide_is_explained(network: Network) -> None:
+    for language in ("en", "ar"):
+        text = ask(network.lantern, "GET", "/help", "carla", Accept_Language=language).text
+        figures = re.findall(r'<figure class="guide">(.*?)</figure>', text, re.DOTALL)
+        assert len(figures) == 5
+        for figure in figures:
+            assert figure.count("<circle") == figure.count("<li>") >= 3
+            assert re.search(r'role="img" aria-label="[^"]{10,}"', figure), "a screen reader says what it shows"
+        assert all(0 <= int(x) <= 320 for x in re.findall(r'<rect x="(-?\d+)"', text))

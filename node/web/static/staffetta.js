@@ -4,6 +4,10 @@
 (() => {
   const body = document.body;
 
+  // On a telephone the menu is folded, so that the page begins where the eye is.
+  const menu = document.querySelector("details.menu");
+  if (menu && matchMedia("(max-width: 40rem)").matches) menu.open = false;
+
   // Leave at once: blank the page, end the session, go to another site. One key, or the button.
   const leave = () => {
     document.documentElement.classList.add("gone");
