@@ -36,8 +36,8 @@ from node.office import audit, notify, post, setup, signin
 from node.office.bundle import make_bundle
 from node.place import Place
 from node.scheduler import Scheduler
-from node.storage import revision
-from node.storage.database import Database
+from node.storage import revision, rows
+from node.storage.database import Database, is_our_turn
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
@@ -365,7 +365,7 @@ class Node:
     async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
         total = 0
         while True:
-            done = await self.database.write(job, *args)
+            done = await self.database.write(_in_turn, job, *args)
             total += done
             if done == 0 or self._stop.is_set():
                 return total
@@ -378,18 +378,22 @@ class Node:
         if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
             await self.database.write(_publish, self.here, now, self.config.agency.address)
         await self.worker.freshen_all()
-        await self.database.write(audit.join, now)
-        await self.database.write(signin.purge, self.real.now())
-        await self.database.write(drafts.forget_old, self.here, now)
-        await self.database.write(attachments.forget_cut, self.here, now)
-        await self.database.write(capacity.end_passed, self.here, now)
-        await self.database.write(capacity.forget_old, self.here, now)
-        await self.database.write(silence.watch_desks, self.here, now)
-        await self.database.write(silence.watch_peers, self.here, now)
+        jobs: list[tuple[Callable[..., int], tuple[object, ...]]] = [
+            (audit.join, (now,)),
+            (signin.purge, (self.real.now(),)),
+            (drafts.forget_old, (self.here, now)),
+            (attachments.forget_cut, (self.here, now)),
+            (capacity.end_passed, (self.here, now)),
+            (capacity.forget_old, (self.here, now)),
+            (silence.watch_desks, (self.here, now)),
+            (silence.watch_peers, (self.here, now)),
+        ]
+        for job, args in jobs:
+            await self.database.write(_in_turn, job, *args)
         await self._exhaust(plans.plan_missing, self.here, now)
-        await self.database.write(plans.digest, self.here, now)
+        await self.database.write(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
-        await self.database.write(alerts.test_paths, self.here, now)
+        await self.database.write(_in_turn, alerts.test_paths, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 
@@ -403,6 +407,15 @@ class Node:
         while await self.worker.rest():
             counts["delivered"] += 1
         return counts
+
+
+def _in_turn(db: Connection, job: Callable[..., int], *args: object) -> int:
+    """The job, unless another process of the node is at it just now: then there is nothing to do here."""
+    if not is_our_turn(db, f"{job.__module__}.{job.__qualname__}"):
+        return 0
+    if rows.is_deferring(job) and rows.waiting(db) is None:
+        rows.begin_group(db)
+    return job(db, *args)
 
 
 def _publish(db: Connection, here: Here, now: datetime, address: str) -> None:

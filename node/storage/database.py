@@ -28,13 +28,14 @@ import random
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from node import faults
@@ -58,6 +59,9 @@ _TRUNCATE_WAIT_SECONDS = 0.05
 
 _AFTER_COMMIT = "staffetta_after_commit"
 _SLOT = "staffetta_slot"
+# "TURN" in ASCII: the first half of the advisory locks by which processes take turns.
+_TURN_KEY = int.from_bytes(b"TURN")
+_TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(:kind, :turn)")
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +79,17 @@ def after_commit(db: Connection, fn: Callable[[], None], key: object = None) -> 
 def slot_of(db: Connection) -> int:
     """Which of the processes on this database writes: 1, unless there are several."""
     return int(db.info.get(_SLOT, 1))
+
+
+def is_our_turn(db: Connection, name: str) -> bool:
+    """On PostgreSQL: whether no other process does what has this name just now; then none does until we commit.
+
+    For work that one process does as well as four: side by side they would write the same rows, and undo each other.
+    """
+    if db.dialect.name != "postgresql":
+        return True
+    keys = {"kind": _TURN_KEY, "turn": zlib.crc32(name.encode()) - 2**31}
+    return bool(db.execute(_TAKE_TURN, keys).scalar())
 
 
 class _Job:
