@@ -36,7 +36,7 @@ from node.office import audit, notify, post, setup, signin
 from node.office.bundle import make_bundle
 from node.place import Place
 from node.scheduler import Scheduler
-from node.storage import revision, rows
+from node.storage import moved, revision, rows
 from node.storage.database import Database, is_our_turn
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -449,6 +449,7 @@ def bring_up_to_date(database: Database) -> None:
 
 def load(config: Config, database: Database, now: datetime) -> Here:
     """Which node this is, its keys, the agencies it knows. Raises ConfigError for a folder without an agency."""
+    database.read_sync(moved.refuse)
     keystore = Keystore.open(config.data_dir / "keys")
     try:
         here = database.read_sync(setup.load_here, keystore, Directory())
