@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load import SECTIONS
-from bench.measure import cpu_seconds, pss_mib
+from bench.measure import cpu_seconds, family, pss_mib
 from bench.pages import on_pages
 from node.cli.demo import DemoAgency
 from protocol import crypto, envelope, messages, record
@@ -159,15 +159,16 @@ def meet(root: Path, urls: tuple[str, str] | None = None) -> tuple[DemoAgency, D
 def load(sender: DemoAgency, receiver: DemoAgency, count: int, kind: str) -> dict[str, Any]:
     secret = sender.folder.parent / f"{sender.key}.passphrase"
     assert receiver.process is not None
-    before = cpu_seconds(receiver.process.pid)
+    processes = family(receiver.process.pid)
+    before = sum(cpu_seconds(pid) for pid in processes)
     command = [sys.executable, "-m", "bench.load", str(sender.folder), str(secret), str(count), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     if done.returncode != 0:
         raise SystemExit(f"the load failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    used = cpu_seconds(receiver.process.pid) - before
+    used = sum(cpu_seconds(pid) for pid in processes) - before
     result["receiver_cpu_ms_per_delivery"] = used / max(1, result["count"]) * 1000
-    result["receiver_loaded_pss_mib"] = pss_mib(receiver.process.pid)
+    result["receiver_loaded_pss_mib"] = sum(pss_mib(pid) for pid in processes)
     return result
 
 
@@ -248,6 +249,36 @@ def on_postgresql(root: Path, count: int) -> dict[str, Any]:
         server.remove()
 
 
+def on_processes(root: Path, count: int) -> dict[str, Any]:
+    """A sender on SQLite as the load driver, against a recipient on PostgreSQL of one and of four processes."""
+    from tests.postgres import PostgresServer
+
+    root.mkdir(mode=0o700, exist_ok=True)
+    server = PostgresServer()
+    found: dict[str, Any] = {}
+    try:
+        server.start()
+        for processes in (1, 4):
+            urls = ("sqlite:///node.db", server.url(server.create_database()))
+            sender, receiver = meet(root / str(processes), urls)
+            try:
+                sender.stop()
+                receiver.stop()
+                settings = receiver.folder / "staffetta.toml"
+                settings.write_text(settings.read_text().replace("# count = 1", f"count = {processes}"))
+                receiver.start()
+                time.sleep(3)
+                found[f"of_{processes}"] = load(sender, receiver, count, "backlog")
+            finally:
+                sender.stop()
+                receiver.stop()
+    finally:
+        server.remove()
+    for name in ("receiver_cpu_ms_per_delivery", "per_second"):
+        found[name + "_ratio"] = found["of_4"][name] / found["of_1"][name]
+    return found
+
+
 def compare(now: dict[str, Any], before: dict[str, Any], path: str = "") -> list[str]:
     lines = []
     for name, value in now.items():
@@ -279,6 +310,7 @@ def main() -> None:
         result["pages"] = on_pages(*meet(root / "pages"))
         if chosen.postgresql:
             result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
+            result["processes"] = on_processes(root / "processes", chosen.count)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     crypto_per_second = 1e6 / sum(result["primitives"][name] for name in ("seal_us", "open_us"))

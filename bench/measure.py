@@ -25,3 +25,8 @@ def pss_mib(pid: int | None = None) -> float:
 def percentile(ordered: Sequence[float], percent: int) -> float:
     """The value below which `percent` of an ordered sequence lie."""
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

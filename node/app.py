@@ -31,16 +31,28 @@ from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient
 from node.exchange.worker import Worker
-from node.office import notify, passkeys, post, setup, signin
+from node.neighbours import Neighbours
+from node.office import audit, notify, passkeys, post, setup, signin
 from node.office.bundle import make_bundle
+from node.place import Place
 from node.scheduler import Scheduler
-from node.storage import revision
-from node.storage.database import Database
+from node.storage import moved, revision, rows
+from node.storage.database import Database, is_our_turn
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
 from node.web import problems, routes
-from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
+from node.web.api import (
+    BODY_MAX_BYTES,
+    PREFIX,
+    SIGN_INS_AT_ONCE,
+    SIGN_INS_PER_SECOND,
+    Api,
+    Services,
+    reply,
+    set_headers,
+)
+from node.web.limits import Buckets
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
 from node.web.pages.languages import in_language
@@ -71,9 +83,11 @@ class Node:
         client: Client | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        place: Place | None = None,
     ) -> None:
         crypto.known_answer_test()
         self.config = config
+        self.place = place or Place(config.processes.role)
         demo = config.data_dir / OffsetClock.NAME
         self.is_demo = demo.exists()
         self.clock: Clock = clock or (OffsetClock(demo) if self.is_demo else SystemClock())
@@ -92,6 +106,7 @@ class Node:
         self.here.tell = self._tell_soon
         self._telling: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.neighbours = Neighbours(self.database, self.here, self.worker, self.place, self._begin_telling)
         self.peer_endpoints = PeerEndpoints(self.database, self.here, self.mail, self.worker, self.clock)
         self.scheduler = Scheduler(self.tick)
         self._services = Services(
@@ -103,6 +118,8 @@ class Node:
             clock=self.clock,
             real=self.real,
             agency_name=self.database.read_sync(agency_name),
+            # What one address may try is shared out: it meets any of the processes.
+            sign_ins=Buckets(SIGN_INS_PER_SECOND / self.place.count, SIGN_INS_AT_ONCE),
             rest=self.rest if self.is_demo else None,
         )
         self._pages = Pages(self._services, PAGES)
@@ -121,12 +138,14 @@ class Node:
         """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open."""
         self._loop = asyncio.get_running_loop()
         try:
+            await self.neighbours.start()
             await self.keep_house()
             await self._listen()
         except BaseException:
             await self.stop()
             raise
-        self._working = asyncio.create_task(self.worker.run(self._stop))
+        if self.place.works:
+            self._working = asyncio.create_task(self.worker.run(self._stop))
         self.scheduler.start()
         # What was loaded stays for good: the collector need not look at it again and again (a tenth of the time of a
         # delivery, measured).
@@ -148,14 +167,16 @@ class Node:
         for runner in self._runners:
             await runner.cleanup()
         await self.client.close()
+        await self.neighbours.stop()
         await self.database.aclose()
-        with contextlib.suppress(FileNotFoundError):
-            (self.config.data_dir / SOCKET_NAME).unlink()
+        if self.place.local is None and self.place.answers:
+            with contextlib.suppress(FileNotFoundError):
+                (self.config.data_dir / SOCKET_NAME).unlink()
 
     @property
     def port(self) -> int:
         """The port that is answered on (the system's choice when 0 was configured)."""
-        for runner in self._runners:
+        for runner in reversed(self._runners):  # the first may be that of the metrics
             for address in runner.addresses:
                 if isinstance(address, tuple):
                     return int(address[1])
@@ -163,6 +184,14 @@ class Node:
 
     async def _listen(self) -> None:
         listen = self.config.listen
+        if listen.metrics_port:
+            port = listen.metrics_port + self.place.number
+            watched = web.Application(middlewares=[self._explain_refusals])
+            watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
+            runner = await self._run(watched)
+            await _bind(web.TCPSite(runner, "127.0.0.1", port), port)
+        if not self.place.answers:
+            return
         runner = await self._run(self._application(is_local=False))
         context = None
         if listen.tls_certificate is not None:
@@ -170,20 +199,20 @@ class Node:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             folder = self.config.data_dir
             context.load_cert_chain(folder / listen.tls_certificate, folder / (listen.tls_key or ""))
-        await _bind(web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=False), listen.port)
         local = await self._run(self._application(is_local=True))
+        if self.place.web is not None and self.place.local is not None:
+            await web.SockSite(runner, self.place.web, ssl_context=context).start()
+            await web.SockSite(local, self.place.local).start()
+            return
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=False)
+        await _bind(site, listen.port)
         path = self.config.data_dir / SOCKET_NAME
-        _remove_stale(path)
+        remove_stale(path)
         before = os.umask(0o177)
         try:
             await web.UnixSite(local, str(path)).start()
         finally:
             os.umask(before)
-        if listen.metrics_port:
-            watched = web.Application()
-            watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
-            runner = await self._run(watched)
-            await _bind(web.TCPSite(runner, "127.0.0.1", listen.metrics_port), listen.metrics_port)
 
     async def _run(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=10)
@@ -221,6 +250,8 @@ class Node:
             if "text/html" in request.headers.get("Accept", ""):
                 return self._pages.missing(request, error)
             return problems.explain(error)
+        except NodeError as error:  # for peers and for whoever asks whether we are ready: pages and API explain theirs
+            return problems.explain(error)
 
     def _health_routes(self) -> list[web.RouteDef]:
         return [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
@@ -246,7 +277,13 @@ class Node:
         self.worker.wake()
         self._compare_clocks()
         at = self.clock.monotonic()
-        if at - self._swept_at >= _MINUTE_SECONDS:
+        is_minute = at - self._swept_at >= _MINUTE_SECONDS
+        if is_minute or self.neighbours.is_deaf:
+            await self.neighbours.look()
+        if not self.place.works:
+            self._swept_at = at if is_minute else self._swept_at
+            return
+        if is_minute:
             self._swept_at = at
             await self.sweep()
         if at - self._told_at >= _TELL_SECONDS:
@@ -327,29 +364,36 @@ class Node:
     async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
         total = 0
         while True:
-            done = await self.database.write(job, *args)
+            done = await self.database.write(_in_turn, job, *args)
             total += done
             if done == 0 or self._stop.is_set():
                 return total
 
     async def keep_house(self) -> None:
         """Keys rotate, the bundle is made again, old sessions go, and, with a clock beyond doubt, old keys."""
+        if not self.place.works:
+            return
         now = self.clock.now()
         if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
             await self.database.write(_publish, self.here, now, self.config.agency.address)
         await self.worker.freshen_all()
-        await self.database.write(signin.purge, self.real.now())
-        await self.database.write(passkeys.purge, self.real.now())
-        await self.database.write(drafts.forget_old, self.here, now)
-        await self.database.write(attachments.forget_cut, self.here, now)
-        await self.database.write(capacity.end_passed, self.here, now)
-        await self.database.write(capacity.forget_old, self.here, now)
-        await self.database.write(silence.watch_desks, self.here, now)
-        await self.database.write(silence.watch_peers, self.here, now)
+        jobs: list[tuple[Callable[..., int], tuple[object, ...]]] = [
+            (audit.join, (now,)),
+            (signin.purge, (self.real.now(),)),
+            (passkeys.purge, (self.real.now(),)),
+            (drafts.forget_old, (self.here, now)),
+            (attachments.forget_cut, (self.here, now)),
+            (capacity.end_passed, (self.here, now)),
+            (capacity.forget_old, (self.here, now)),
+            (silence.watch_desks, (self.here, now)),
+            (silence.watch_peers, (self.here, now)),
+        ]
+        for job, args in jobs:
+            await self.database.write(_in_turn, job, *args)
         await self._exhaust(plans.plan_missing, self.here, now)
-        await self.database.write(plans.digest, self.here, now)
+        await self.database.write(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
-        await self.database.write(alerts.test_paths, self.here, now)
+        await self.database.write(_in_turn, alerts.test_paths, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 
@@ -363,6 +407,15 @@ class Node:
         while await self.worker.rest():
             counts["delivered"] += 1
         return counts
+
+
+def _in_turn(db: Connection, job: Callable[..., int], *args: object) -> int:
+    """The job, unless another process of the node is at it just now: then there is nothing to do here."""
+    if not is_our_turn(db, f"{job.__module__}.{job.__qualname__}"):
+        return 0
+    if rows.is_deferring(job) and rows.waiting(db) is None:
+        rows.begin_group(db)
+    return job(db, *args)
 
 
 def _publish(db: Connection, here: Here, now: datetime, address: str) -> None:
@@ -396,6 +449,7 @@ def bring_up_to_date(database: Database) -> None:
 
 def load(config: Config, database: Database, now: datetime) -> Here:
     """Which node this is, its keys, the agencies it knows. Raises ConfigError for a folder without an agency."""
+    database.read_sync(moved.refuse)
     keystore = Keystore.open(config.data_dir / "keys")
     try:
         here = database.read_sync(setup.load_here, keystore, Directory())
@@ -416,7 +470,7 @@ async def _bind(site: web.BaseSite, port: int) -> None:
         raise ConfigError("port", f"Port {port} cannot be opened. Choose another in staffetta.toml.") from error
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove the socket of a process that is gone; refuse if one still answers."""
     if not path.exists():
         return
@@ -429,19 +483,23 @@ def _remove_stale(path: Path) -> None:
     raise ConfigError("already-running", "A node is running in this folder already. Stop it first.")
 
 
-async def serve(config: Config, *, ready: Callable[[Node], None] | None = None) -> None:
-    """Run a node until SIGTERM or SIGINT."""
+async def serve(config: Config, *, ready: Callable[[Node], None] | None = None, place: Place | None = None) -> None:
+    """Run a node, or one process of it, until SIGTERM or SIGINT, or until its parent is gone."""
     import signal
 
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     # Before anything else: whoever is told to stop while it starts stops in order too.
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, done.set)
-    node = Node(config)
+    if place is not None and place.parent is not None:
+        loop.add_reader(place.parent, done.set)
+    node = Node(config, place=place)
     await node.start()
     log.info("node_ready", port=node.port, agency=node.here.agency)
     if ready is not None:
         ready(node)
     await done.wait()
+    if place is not None and place.parent is not None:
+        loop.remove_reader(place.parent)
     await node.stop()
     log.info("node_stopped")

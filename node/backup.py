@@ -32,7 +32,7 @@ from node.errors import ConfigError, StorageFull
 from node.exchange.resend import RESTORED
 from node.office import audit, roster, setup, tasks
 from node.office.recovery import join_sheets
-from node.storage import archive, files, revision
+from node.storage import archive, files, moved, revision
 from node.storage.here import NODE
 from node.storage.keystore import Keystore
 from node.storage.settings import set_setting
@@ -229,6 +229,7 @@ def restore(source: Path, data_dir: Path, key: KemKey, now: datetime, *, ledger:
                 here = setup.load_here(db, keystore, Directory())
                 set_setting(db, "epoch", crypto.new_id())
                 set_setting(db, RESTORED, str(header.made_at))
+                moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
                 # The bundle offers sealing keys that are gone: a new one is made at the start.
                 db.execute(delete(settings).where(settings.c.name == "bundle"))
                 tasks.open_task(db, now, RESTORED_TASK, here.agency, role=Role.SUPERVISOR)

@@ -15,8 +15,11 @@ import msgspec
 from node.errors import ConfigError
 from node.exchange.client import check_address
 from node.office.post import Post
+from node.place import Duty
 from protocol.errors import LocalError
 
+#: Each has four connections to the database, and a server has a hundred.
+PROCESSES_MAX: Final = 16
 NAME: Final = "staffetta.toml"
 _ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
@@ -56,6 +59,13 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     address: str = ""
 
 
+class Processes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On PostgreSQL: how many processes on this machine, and what they do."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=PROCESSES_MAX)] = 1
+    role: Duty = Duty.ALL
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """JSON lines on standard output."""
 
@@ -71,6 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     agency: Agency = Agency()
     pages: Pages = Pages()
     post: Post = Post()
+    processes: Processes = Processes()
     log: Log = Log()
 
 
@@ -98,6 +109,17 @@ def load(data_dir: Path) -> Config:
         raise ConfigError("config-value", f"{path}, [agency] address: {error.text}") from error
     if (config.listen.tls_certificate is None) != (config.listen.tls_key is None):
         raise ConfigError("config-value", f"{path}: tls_certificate and tls_key belong together. Give both or neither.")
+    return check_processes(config)
+
+
+def check_processes(config: Config) -> Config:
+    """The same, unless it wants several processes on one SQLite file."""
+    if config.processes != Processes() and config.database.url.startswith("sqlite"):
+        raise ConfigError(
+            "several-on-sqlite",
+            "On SQLite a node is one process that does everything. Leave out --workers, --role and [processes], or "
+            "move to PostgreSQL first: staffetta database copy --to URL",
+        )
     return config
 
 
@@ -129,7 +151,15 @@ def _paths(kind: type[object], value: object) -> object:
     raise NotImplementedError(kind.__name__)
 
 
-_SECTIONS: Final = {"database": Database, "listen": Listen, "agency": Agency, "pages": Pages, "post": Post, "log": Log}
+_SECTIONS: Final = {
+    "database": Database,
+    "listen": Listen,
+    "agency": Agency,
+    "pages": Pages,
+    "post": Post,
+    "processes": Processes,
+    "log": Log,
+}
 
 
 def _refuse_unknown(path: Path, raw: dict[str, object]) -> None:
@@ -192,6 +222,12 @@ url = {json.dumps(database.url)}
 # sender = "reminder@example.org"
 # username = "reminder@example.org"
 # password_file = "mail.password"
+
+[processes]
+# On PostgreSQL only: how many processes on this machine, and whether they answer people and peers ("web"), deliver and
+# keep the clocks ("worker"), or both ("all").
+# count = 1
+# role = "all"
 
 [log]
 level = "info"

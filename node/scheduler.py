@@ -18,7 +18,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from node import metrics
-from node.errors import NodeError
+from node.errors import DatabaseUnavailable, NodeError
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,8 @@ class Scheduler:
                 await self._tick()
             except NodeError as error:
                 log.warning("tick_postponed", code=error.code)
+                if isinstance(error, DatabaseUnavailable):
+                    self._last = time.monotonic()  # not stuck: a new process would find no database either
             except Exception as error:
                 log.error("tick_failed", exc_info=error)
             else:

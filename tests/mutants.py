@@ -223,7 +223,7 @@ def lease_is_never_given_back() -> Iterator[None]:
     with (
         patch.object(outbox, "fail", keep),
         patch.object(outbox, "LEASE", timedelta(days=365)),
-        patch.object(outbox, "free_leases", lambda db: None),
+        patch.object(outbox, "free_leases", lambda db, slot: None),
     ):
         yield
 

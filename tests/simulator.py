@@ -235,7 +235,7 @@ class Node:
         )
         # Small requests, two of them under way: if the first is lost the second overtakes it.
         self.worker.batch_messages = self.world.rng.choice([1, 2, 3, 128])
-        self.database.run(outbox.free_leases)
+        self.database.run(outbox.free_leases, 1)
 
     def crash(self) -> None:
         """Memory is gone."""

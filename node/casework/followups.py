@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, records
 from node.casework.calendars import office_calendar
@@ -22,6 +22,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
+from node.storage.rows import defers
 from node.storage.settings import get_setting
 from node.storage.tables import FollowupKind, escalations, exclusions, followups, messages, staff, threads
 from node.storage.tables import cases as case_rows
@@ -254,6 +255,7 @@ def contact_of(db: Connection, here: Here, actor: Actor, row: Mapping[str, Any])
 # -- the ladder ------------------------------------------------------------------------------------------------------
 
 
+@defers
 def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     """Pass every rung whose time has come, once. Returns how many follow-ups were looked at.
 
@@ -266,31 +268,45 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     if rows:
         holders = _holders(db)
         calendar = office_calendar(here)
+        changes: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
+        passed: dict[str, set[str]] = {row.id: set() for row in rows}
+        for row in db.execute(_PASSED, {"ids": list(passed)}):
+            passed[row.followup_id].add(row.rung)
         for row in rows:
             steps = followup.collapse(
                 followup.ladder(row.due_at, Risk(row.risk), calendar),
                 {**holders, Audience.ASSIGNED: row.staff_id or ""},
             )
-            _pass(db, now, row, steps)
+            changes.append(_pass(db, now, row, steps, passed[row.id]))
+        new = [rung for rungs, _ in changes for rung in rungs]
+        if new:
+            db.execute(insert(escalations), new)
+        db.execute(_MOVE, [moved for _, moved in changes])
     return len(rows)
 
 
-def _pass(db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...]) -> None:
-    passed = set(db.execute(select(escalations.c.rung).where(escalations.c.followup_id == row.id)).scalars())
+_PASSED: Final = select(escalations.c.followup_id, escalations.c.rung).where(
+    escalations.c.followup_id.in_(bindparam("ids", expanding=True))
+)
+_MOVE: Final = (
+    update(followups)
+    .where(followups.c.id == bindparam("followup"))
+    .values(rung=bindparam("passed"), next_rung_at=bindparam("next_at"))
+)
+
+
+def _pass(
+    db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...], passed: set[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Tell those whom the last due rung is for. Returns the rows of the rungs, and how the follow-up moves on."""
     due = followup.rungs_due(steps, passed, now)
+    rungs = [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due]
     if due:
-        db.execute(
-            insert(escalations),
-            [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due],
-        )
         _announce(db, now, row, due[-1])
         audit.record(db, now, NODE, f"followup.{due[-1].name}", row.id)
     passed |= {rung.name for rung in due}
-    db.execute(
-        update(followups)
-        .where(followups.c.id == row.id)
-        .values(rung=due[-1].name if due else row.rung, next_rung_at=followup.next_rung(steps, passed, now))
-    )
+    rung = due[-1].name if due else row.rung
+    return rungs, {"followup": row.id, "passed": rung, "next_at": followup.next_rung(steps, passed, now)}
 
 
 def _announce(db: Connection, now: datetime, row: Any, rung: Rung) -> None:

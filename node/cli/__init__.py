@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, keep, local, proof, remote, trail
+from node.cli import ahead, keep, local, move, proof, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -51,6 +51,7 @@ for command in (
     trail.audit,
     keep.backup,
     keep.restore,
+    move.database,
     ahead.programme,
     ahead.rehearse,
     ahead.report,

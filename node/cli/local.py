@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
+import sys
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from node import config
 from node.cli.context import Settings, pass_settings
 from node.cli.output import progress, show
 from node.errors import ConfigError
+from node.place import Duty
 from protocol.codes import AgencyType, Role
 
 
@@ -193,14 +195,24 @@ def _now(data_dir: Path) -> datetime:
 
 
 @click.command()
+@click.option("--workers", type=click.IntRange(1, config.PROCESSES_MAX), help="Processes on this machine (PostgreSQL).")
+@click.option("--role", type=click.Choice([str(duty) for duty in Duty]), help="What they do. Default: all of it.")
 @pass_settings
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, workers: int | None, role: str | None) -> None:
     """Run the node until it is told to stop (Ctrl-C, SIGTERM). Logs are JSON lines on standard output."""
     from node import app, log
 
     loaded = config.load(settings.data_dir)
+    chosen = loaded.processes
+    chosen = config.Processes(count=workers or chosen.count, role=Duty(role) if role else chosen.role)
+    loaded = config.check_processes(msgspec.structs.replace(loaded, processes=chosen))
     log.setup(loaded.log.level)
-    asyncio.run(app.serve(loaded))
+    if chosen.count == 1:
+        asyncio.run(app.serve(loaded))
+        return
+    from node import processes
+
+    sys.exit(processes.run(loaded, chosen.role, chosen.count))
 
 
 @click.command()

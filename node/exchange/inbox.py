@@ -125,6 +125,7 @@ def _wake_after_commit(db: Connection, here: Here, peer: str) -> None:
 
 def _open_all(batch: Batch, raws: Sequence[bytes]) -> list[Opened]:
     opened, verified = [], set[bytes]()
+    batch.here.keystore.refresh()  # the newest key may be another process's: peers seal to it at once
     for raw in raws:
         try:
             opened.append(

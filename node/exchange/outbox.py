@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from node import faults
 from node.exchange.hooks import Ended, Hooks
 from node.exchange.receipts import store_receipts
-from node.storage.database import after_commit
+from node.storage.database import after_commit, slot_of
 from node.storage.here import Here
 from node.storage.rows import add_row
 from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
@@ -299,7 +299,7 @@ _CLAIM = (
 _LEASE = (
     update(outbox)
     .where(outbox.c.number.in_(bindparam("numbers", expanding=True)))
-    .values(lease_until=bindparam("until"), attempts=outbox.c.attempts + 1)
+    .values(lease_until=bindparam("until"), leased_by=bindparam("slot"), attempts=outbox.c.attempts + 1)
 )
 _HEARD = (
     update(agencies)
@@ -338,7 +338,7 @@ def claim(
     if not ready:
         return None
     numbers = [row.number for row, _ in ready]
-    db.execute(_LEASE, {"numbers": numbers, "until": now + LEASE})
+    db.execute(_LEASE, {"numbers": numbers, "until": now + LEASE, "slot": slot_of(db)})
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
     sealed = envelope.seal([envelope.Outgoing(row.content, body) for row, body in ready], sender, key, seconds(now))
     claimed = tuple(
@@ -491,9 +491,13 @@ def forget_back_offs(db: Connection) -> None:
     db.execute(update(agencies).where(agencies.c.retry_at.is_not(None)).values(retry_at=None))
 
 
-def free_leases(db: Connection) -> None:
-    """At the start of the only process on a database: whatever was leased was leased by a process that is gone."""
-    db.execute(update(outbox).where(outbox.c.lease_until.is_not(None)).values(lease_until=None))
+def free_leases(db: Connection, slot: int) -> None:
+    """At the start of a process: whatever its slot had leased was leased by a process that is gone.
+
+    A lease without a slot is of the release before, which had one process.
+    """
+    mine = or_(outbox.c.leased_by == slot, outbox.c.leased_by.is_(None))
+    db.execute(update(outbox).where(outbox.c.lease_until.is_not(None), mine).values(lease_until=None))
 
 
 def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int = 500) -> int:

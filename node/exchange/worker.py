@@ -86,7 +86,7 @@ class Worker:
         """Deliver until `stop` is set; then finish the requests that are under way."""
         self._loop = asyncio.get_running_loop()
         if self._database.kind == "sqlite":
-            await self._database.write(outbox.free_leases)
+            await self._database.write(outbox.free_leases, self._database.slot)
         # Whatever kept us from others before, they are tried once now; a wait of an hour is not carried over.
         await self._database.write(outbox.forget_back_offs)
         await self.say_hello()
@@ -241,6 +241,12 @@ class Worker:
         return True
 
     async def reload(self) -> None:
+        """The directory in memory is the one that is stored, here and soon in every process of the node."""
+        await self.look_again()
+        if self._here.again is not None:
+            self._here.again()
+
+    async def look_again(self) -> None:
         """The directory in memory is the one that is stored."""
         self._here.directory = await self._database.read(peers.load_directory, self._clock.now(), self._here.directory)
 

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trail that nobody can rewrite: who did what, when, on which basis. No content.
 
-Entries form one hash chain per process, so that many processes need not wait for one row.
+Entries form one hash chain for each process that works at the same time, so that many need not wait for one row. Each
+chain writes down now and then where the others are (`join`): none can be cut back behind that without showing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from node.storage import rows
+from node.storage.database import slot_of
+from node.storage.here import NODE
 from node.storage.tables import audit
 from protocol.crypto import sha256_hex
 from protocol.encoding import encode
 
 START: Final = "0" * 64
 MAIN_CHAIN: Final = "main"
+#: An entry that says where another chain was: its head is the subject, its name the basis.
+JOIN: Final = "audit.join"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: Rows held at once while a chain is walked.
@@ -52,16 +57,23 @@ def record(
     *,
     basis: str | None = None,
     peer: str | None = None,
-    chain: str = MAIN_CHAIN,
+    chain: str | None = None,
 ) -> None:
-    """Append one entry to the chain, in the transaction of the act itself."""
+    """Append one entry to this process's chain, in the transaction of the act itself."""
     record_many(db, now, [Entry(actor, action, subject_id, basis, peer)], chain=chain)
 
 
-def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chain: str = MAIN_CHAIN) -> None:
+def chain_of(db: Connection) -> str:
+    """The chain of the process whose connection this is."""
+    slot = slot_of(db)
+    return MAIN_CHAIN if slot == 1 else f"{MAIN_CHAIN}-{slot}"
+
+
+def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chain: str | None = None) -> None:
     """Append several entries with one read and one write."""
     if not entries:
         return
+    chain = chain or chain_of(db)
     group = rows.waiting(db)
     seq, previous = _last(db, chain) if group is None else group.cache.get((_CACHED, chain)) or _last(db, chain)
     added = []
@@ -111,27 +123,99 @@ def _hash(row: dict[str, Any]) -> str:
     )
 
 
+def names(db: Connection) -> list[str]:
+    """Every chain's name, in order: a look into the index for each, however long they are."""
+    found: list[str] = []
+    while True:
+        query = select(func.min(audit.c.chain))
+        name = db.execute(query.where(audit.c.chain > found[-1]) if found else query).scalar()
+        if name is None:
+            return found
+        found.append(str(name))
+
+
+def join(db: Connection, now: datetime) -> int:
+    """This process's chain says where each of the others is, if it has moved since. Returns how many were noted."""
+    mine = chain_of(db)
+    noted = select(audit.c.subject_id).where(audit.c.action == JOIN, audit.c.subject_id == bindparam("head")).limit(1)
+    entries = []
+    for name in names(db):
+        last = head(db, name)
+        if name != mine and db.execute(noted, {"head": last}).first() is None and not _is_join(db, name):
+            entries.append(Entry(NODE, JOIN, last, basis=name))
+    record_many(db, now, entries)
+    return len(entries)
+
+
+def _is_join(db: Connection, chain: str) -> bool:
+    """Whether the newest entry of a chain is itself about the others: two idle processes would note one another on."""
+    query = select(audit.c.action).where(audit.c.chain == chain).order_by(audit.c.seq.desc()).limit(1)
+    return db.execute(query).scalar() == JOIN
+
+
 def head(db: Connection, chain: str = MAIN_CHAIN) -> str:
     """The hash of the newest entry."""
     last = db.execute(_LAST, {"chain": chain}).first()
     return START if last is None else str(last.hash)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a walk along one chain found: how many entries fit, where the first does not, the last hash that does."""
+
+    chain: str
+    entries: int
+    broken_at: int | None
+    head: str
+
+
 def verify(db: Connection, chain: str = MAIN_CHAIN, *, seen: str = START) -> tuple[int, int | None]:
-    """Walk the chain. Returns how many entries fit, and the position of the first that does not, if any.
+    """Walk one chain. Returns how many entries fit, and the position of the first that does not, if any.
 
     A chain that was cut at its end fits in itself. `seen` is a head that somebody noted before (a peer has one in
     every message from us): an honest chain still contains it, else the position after the last entry is returned.
     """
-    previous, expected, is_seen = START, 1, seen == START
+    wanted = set() if seen == START else {seen}
+    found = _walk(db, chain, wanted, {})
+    is_cut = found.broken_at is None and bool(wanted)
+    return found.entries, found.entries + 1 if is_cut else found.broken_at
+
+
+def verify_all(db: Connection, *, seen: str = START) -> list[Verdict]:
+    """Walk every chain. A head that another chain has noted, and `seen`, must be in one of them.
+
+    One that is missing shows that the end of a chain was cut off: the verdict on it says so, or on the first chain for
+    `seen`, which may have been in any.
+    """
+    joined: dict[str, str] = {}
+    missing: set[str] = {seen} - {START}
+    noted = select(audit.c.subject_id, audit.c.basis).where(audit.c.action == JOIN)
+    for row in db.execute(noted.execution_options(yield_per=_STEP)):
+        joined[row.subject_id] = str(row.basis)
+    missing |= joined.keys()
+    verdicts = [_walk(db, name, missing, joined) for name in names(db) or [MAIN_CHAIN]]
+    cut = {joined.get(head, verdicts[0].chain) for head in missing}
+    cut |= {verdicts[0].chain} if cut - {verdict.chain for verdict in verdicts} else set()
+    return [
+        replace(verdict, broken_at=verdict.entries + 1)
+        if verdict.chain in cut and verdict.broken_at is None
+        else verdict
+        for verdict in verdicts
+    ]
+
+
+def _walk(db: Connection, chain: str, wanted: set[str], joined: dict[str, str]) -> Verdict:
+    """Walk one chain from its beginning; what it meets of `wanted` is taken out of it."""
+    previous, expected = START, 1
     query = select(audit).where(audit.c.chain == chain).order_by(audit.c.seq).execution_options(yield_per=_STEP)
     with db.execute(query) as result:  # the database's cursor is closed where the walk ends
         for row in result.mappings():
             if row["seq"] != expected or row["previous"] != previous or _hash(dict(row)) != row["hash"]:
-                return expected - 1, expected
+                return Verdict(chain, expected - 1, expected, previous)
             previous, expected = row["hash"], expected + 1
-            is_seen = is_seen or previous == seen
-    return expected - 1, None if is_seen else expected
+            if previous in wanted and joined.get(previous, chain) == chain:
+                wanted.discard(previous)
+    return Verdict(chain, expected - 1, None, previous)
 
 
 def after(db: Connection, seq: int, limit: int, chain: str = MAIN_CHAIN) -> list[dict[str, Any]]:
@@ -140,10 +224,13 @@ def after(db: Connection, seq: int, limit: int, chain: str = MAIN_CHAIN) -> list
     return [dict(row) for row in db.execute(query).mappings()]
 
 
-def latest(db: Connection, limit: int, chain: str = MAIN_CHAIN) -> list[dict[str, Any]]:
-    """The newest entries, the newest first."""
-    query = select(audit).where(audit.c.chain == chain).order_by(audit.c.seq.desc()).limit(limit)
-    return [dict(row) for row in db.execute(query).mappings()]
+def latest(db: Connection, limit: int) -> list[dict[str, Any]]:
+    """The newest entries of all chains, the newest first."""
+    found: list[dict[str, Any]] = []
+    for name in names(db):
+        query = select(audit).where(audit.c.chain == name).order_by(audit.c.seq.desc()).limit(limit)
+        found += [dict(row) for row in db.execute(query).mappings()]
+    return sorted(found, key=lambda row: (row["at"], row["seq"]), reverse=True)[:limit]
 
 
 def chains(db: Connection) -> list[tuple[str, int]]:

@@ -31,6 +31,7 @@ def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> byte
     root, node, name, kind = (get_setting(db, n) for n in ("root", "node_certificate", "agency_name", "agency_type"))
     if root is None or node is None or name is None or kind is None:
         raise LocalError("not-initialised", "This node has no agency yet. Run: staffetta init")
+    here.keystore.refresh()  # another process may have made the newest sealing key a moment ago
     at = max(int(get_setting(db, "bundle_at") or "0") + 1, seconds(now))
     office_desks.ask_for_rotation(db, now)
     certified = {key: o for key, o in roster.officers(db, here).items() if o.is_certified(seconds(now))}

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert
 from node.office import audit, recovery
 from node.office.actor import Actor, person_signer
 from node.office.staff import check_handle, set_keys
+from node.storage.database import after_commit
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
@@ -164,6 +165,8 @@ def set_holidays(db: Connection, here: Here, actor: Actor, now: datetime, *, day
         raise LocalError("holidays", say("Name at most {limit} days.", limit=HOLIDAYS_MAX))
     set_setting(db, HOLIDAYS, json.dumps(sorted({day.isoformat() for day in days})))
     here.holidays = frozenset(days)
+    if here.again is not None:
+        after_commit(db, here.again, "again")
     audit.record(db, now, actor.staff_id, "agency.holidays", here.agency)
 
 

@@ -8,16 +8,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from node.office.actor import Actor
-from node.storage.rows import Upsert, upsert
+from node.storage.rows import Upsert, upsert, waiting
 from node.storage.tables import notices, tasks
 from protocol import crypto
 from protocol.codes import Role
 
 #: A list that a person reads; more is a matter for the supervisor's overview.
 LIST_MAX: Final = 200
+_TOLD: Final = "told"
 
 
 def open_task(
@@ -32,32 +33,41 @@ def open_task(
     due_at: datetime | None = None,
 ) -> bool:
     """There is one open task of this kind for this subject. Returns whether it is new; then its people get a notice."""
-    statement = upsert(db.dialect.name, tasks).values(
-        id=crypto.new_id(),
-        kind=kind,
-        subject_id=subject_id,
-        desk_id=desk_id,
-        staff_id=staff_id,
-        role=role,
-        created_at=now,
-        due_at=due_at,
-    )
-    is_open = statement.on_conflict_do_nothing(
-        index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
-    )
-    if db.execute(is_open.returning(tasks.c.id)).first() is None:
+    row = {
+        "id": crypto.new_id(),
+        "kind": kind,
+        "subject_id": subject_id,
+        "desk_id": desk_id,
+        "staff_id": staff_id,
+        "role": role,
+        "created_at": now,
+        "due_at": due_at,
+    }
+    if db.execute(_open(db.dialect.name), row).first() is None:
         return False
     notify(db, now, audience(desk_id=desk_id, staff_id=staff_id, role=role))
     return True
 
 
+@lru_cache(maxsize=2)
+def _open(dialect: str) -> Any:
+    columns = ("id", "kind", "subject_id", "desk_id", "staff_id", "role", "created_at", "due_at")
+    statement = upsert(dialect, tasks).values({name: bindparam(name) for name in columns})
+    return statement.on_conflict_do_nothing(
+        index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
+    ).returning(tasks.c.id)
+
+
+_CLOSE: Final = (
+    update(tasks)
+    .where(tasks.c.kind == bindparam("of"), tasks.c.subject_id == bindparam("subject"), tasks.c.closed_at.is_(None))
+    .values(closed_at=bindparam("at"), closed_by=bindparam("by"))
+)
+
+
 def close_task(db: Connection, now: datetime, kind: str, subject_id: str, by: str) -> None:
     """No task of this kind is open for this subject any more."""
-    db.execute(
-        update(tasks)
-        .where(tasks.c.kind == kind, tasks.c.subject_id == subject_id, tasks.c.closed_at.is_(None))
-        .values(closed_at=now, closed_by=by)
-    )
+    db.execute(_CLOSE, {"of": kind, "subject": subject_id, "at": now, "by": by})
 
 
 def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:
@@ -90,6 +100,12 @@ def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: R
 
 def notify(db: Connection, now: datetime, who: str, *, urgent: bool = False) -> None:
     """These people have something to read. One unread notice is enough, however much waits; what is urgent says so."""
+    # In a sweep of many rows the same people are told once: the second time would write the same again.
+    group = waiting(db)
+    if group is not None and not urgent:
+        if group.cache.get((_TOLD, who)) == now:
+            return
+        group.cache[_TOLD, who] = now
     db.execute(_notify(db.dialect.name), {"audience": who, "first_at": now, "last_at": now})
     if urgent:
         db.execute(update(notices).where(notices.c.audience == who).values(urgent_at=now))

@@ -28,13 +28,14 @@ import random
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from node import faults
@@ -49,12 +50,18 @@ T = TypeVar("T")
 GROUP_MAX_JOBS = 64
 # Each try doubles a wait that starts at 5 ms and ends at 320 ms: about 1.3 s in all.
 _CONFLICT_TRIES = 10
+# A group that met another process is tried again whole: taken apart it would cost as many commits as it has jobs.
+_GROUP_TRIES = 4
 _CONFLICT_WAIT_SECONDS = 0.005
 _CONFLICT_WAIT_MAX_SECONDS = 0.32
 _TRUNCATE_TRIES = 20
 _TRUNCATE_WAIT_SECONDS = 0.05
 
 _AFTER_COMMIT = "staffetta_after_commit"
+_SLOT = "staffetta_slot"
+# "TURN" in ASCII: the first half of the advisory locks by which processes take turns.
+_TURN_KEY = int.from_bytes(b"TURN")
+_TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(:kind, :turn)")
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +74,22 @@ def after_commit(db: Connection, fn: Callable[[], None], key: object = None) -> 
     """
     callbacks = db.info.setdefault(_AFTER_COMMIT, {})
     callbacks.setdefault(object() if key is None else key, fn)
+
+
+def slot_of(db: Connection) -> int:
+    """Which of the processes on this database writes: 1, unless there are several."""
+    return int(db.info.get(_SLOT, 1))
+
+
+def is_our_turn(db: Connection, name: str) -> bool:
+    """On PostgreSQL: whether no other process does what has this name just now; then none does until we commit.
+
+    For work that one process does as well as four: side by side they would write the same rows, and undo each other.
+    """
+    if db.dialect.name != "postgresql":
+        return True
+    keys = {"kind": _TURN_KEY, "turn": zlib.crc32(name.encode()) - 2**31}
+    return bool(db.execute(_TAKE_TURN, keys).scalar())
 
 
 class _Job:
@@ -113,6 +136,10 @@ class Database:
         self._engines = engines
         self._lock = lock
         self._chance = chance
+        #: Which of the processes on this database this is, from 1 (`storage.signals`); what it writes carries it.
+        self.slot = 1
+        #: How often another process was in the way and the same was done again.
+        self.conflict_count = 0
         self._queue: queue.SimpleQueue[_Job | _Maintenance | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._is_closed = False
@@ -181,6 +208,11 @@ class Database:
     def path(self) -> Path | None:
         """The file of an SQLite database; its WAL is beside it."""
         return self._engines.path
+
+    @property
+    def connect_apart(self) -> Callable[[], Any] | None:
+        """Opens a connection of the driver beside those of this object, on PostgreSQL only."""
+        return self._engines.connect_apart
 
     @property
     def waiting_count(self) -> int:
@@ -315,15 +347,24 @@ class Database:
     def _run_group(self, connection: Connection | None, group: list[_Job]) -> Connection | None:
         if not group:
             return connection
-        try:
-            connection = self._connect(connection)
-            self._transact(connection, group)
-        except BaseException as error:  # noqa: BLE001 - each job's own error is found below and carried to its caller
-            if len(group) == 1 and not is_conflict(error):
-                group[0].error = _explained(error)
-            else:
-                for job in group:
-                    connection = self._run_alone(connection, job)
+        for attempt in range(_GROUP_TRIES):
+            try:
+                connection = self._connect(connection)
+                self._transact(connection, group)
+            except BaseException as error:  # noqa: BLE001 - each job's own error is found below, carried to its caller
+                if attempt < _GROUP_TRIES - 1 and self._wait_after(error, attempt):
+                    continue
+                meaning = _explained(error)
+                if len(group) == 1 and not is_conflict(error):
+                    group[0].error = meaning
+                elif isinstance(meaning, DatabaseUnavailable):
+                    # Whether it was committed may be unknown, and each would wait for the server once more.
+                    for job in group:
+                        job.error = meaning
+                else:
+                    for job in group:
+                        connection = self._run_alone(connection, job)
+            break
         _deliver(group)
         return connection
 
@@ -351,6 +392,7 @@ class Database:
         """Every job of the group is committed, or none; then its callbacks have run."""
         callbacks: dict[object, Callable[[], None]] = {}
         connection.info[_AFTER_COMMIT] = callbacks
+        connection.info[_SLOT] = self.slot
         rows.forget_group(connection)
         with connection.begin() as transaction:
             for job in group:
@@ -395,6 +437,7 @@ class Database:
         """True, after a pause, when the same again may succeed."""
         if not is_conflict(error):
             return False
+        self.conflict_count += 1
         pause = min(_CONFLICT_WAIT_SECONDS * 2**attempt, _CONFLICT_WAIT_MAX_SECONDS)
         time.sleep(pause * (0.5 + self._chance() / 2))
         return True

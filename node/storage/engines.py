@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,22 @@ _WRITER_CACHE_KIB = 8 * 1024
 _PG_LOCK_TIMEOUT_MS = 10_000
 _PG_IDLE_TIMEOUT_MS = 60_000
 _PG_CONNECT_TIMEOUT_SECONDS = 5
+# A server that vanished without a word is noticed within a minute, not after the system's two hours.
+_PG_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One engine for those who write, one for those who only read; `path` is the file of an SQLite database."""
+    """One engine for those who write, one for those who only read; `path` is the file of an SQLite database.
+
+    `connect_apart` opens a connection of the driver outside both pools, in autocommit; None on SQLite.
+    """
 
     kind: str
     writer: Engine
     reader: Engine
     path: Path | None
+    connect_apart: Callable[[], Any] | None = None
 
     def dispose(self) -> None:
         """Close every idle connection; readers first, so that SQLite's writer is the last and tidies up the WAL."""
@@ -157,13 +164,19 @@ def require_pragma(dbapi: sqlite3.Connection, name: str, wanted: int | str) -> N
 def open_postgresql(url: URL, password: str | None, writers: int, readers: int) -> Engines:
     """Engines over a server; the first connection is made later, by the first statement."""
     try:
-        return Engines(
-            POSTGRESQL,
-            # The same promise as SQLite's one writer, to functions that are the same: as if one after the other.
-            _postgresql_engine(url, password, writers, "SERIALIZABLE"),
-            _postgresql_engine(url, password, readers, "REPEATABLE READ").execution_options(postgresql_readonly=True),
-            None,
-        )
+        # The same promise as SQLite's one writer, to functions that are the same: as if one after the other.
+        writer = _postgresql_engine(url, password, writers, "SERIALIZABLE")
+        reader = _postgresql_engine(url, password, readers, "REPEATABLE READ")
+
+        def connect_apart() -> Any:
+            import psycopg
+
+            arguments, options = writer.dialect.create_connect_args(url)
+            wanted: dict[str, Any] = {**options, **_pg_options(password), "autocommit": True}
+            return psycopg.connect(*arguments, **wanted)
+
+        read_only = reader.execution_options(postgresql_readonly=True)
+        return Engines(POSTGRESQL, writer, read_only, None, connect_apart)
     except ImportError as error:
         raise ConfigError(
             "postgres-extra-missing", "The PostgreSQL driver is not installed. Install staffetta[postgres]."
@@ -171,7 +184,6 @@ def open_postgresql(url: URL, password: str | None, writers: int, readers: int) 
 
 
 def _postgresql_engine(url: URL, password: str | None, size: int, isolation_level: Any) -> Engine:
-    secret = {} if password is None else {"password": password}
     engine = create_engine(
         url,
         isolation_level=isolation_level,
@@ -179,7 +191,7 @@ def _postgresql_engine(url: URL, password: str | None, size: int, isolation_leve
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": _PG_CONNECT_TIMEOUT_SECONDS, "application_name": "staffetta", **secret},
+        connect_args=_pg_options(password),
     )
 
     @event.listens_for(engine, "connect")
@@ -199,6 +211,12 @@ def _postgresql_engine(url: URL, password: str | None, size: int, isolation_leve
         dbapi.commit()
 
     return engine
+
+
+def _pg_options(password: str | None) -> dict[str, Any]:
+    secret = {} if password is None else {"password": password}
+    timeout = {"connect_timeout": _PG_CONNECT_TIMEOUT_SECONDS}
+    return {**timeout, "application_name": "staffetta", **_PG_KEEPALIVES, **secret}
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -38,6 +38,7 @@ class Keystore:
         self.node = node
         self.local = local
         self._slots = slots
+        self._seen_at = _changed_at(folder / _KEM)
         self.kem_keys: dict[bytes, KemKey] = {}
         self._index()
 
@@ -57,14 +58,25 @@ class Keystore:
         """Read the keys. Raises ConfigError for a file that is missing, damaged or readable by others."""
         local = files.read_secret(folder / _LOCAL, "the key for local secrets")
         node = files.read_secret(folder / _NODE, "the node's signing key")
-        slots = []
-        for path in sorted((folder / _KEM).glob("*.key")):
-            seed = files.read_secret(path, "a sealing key of the node")
-            slots.append(_Slot(KemKey(_sized(seed, path)), int(path.name.partition("-")[0]), path))
+        slots = _read_slots(folder, {})
         return cls(folder, SigningKey(_sized(node, folder / _NODE)), _sized(local, folder / _LOCAL), slots)
+
+    def refresh(self) -> bool:
+        """Another process of the node may have made or destroyed sealing keys; true if one did. A look costs a stat."""
+        changed_at = _changed_at(self.folder / _KEM)
+        if changed_at == self._seen_at:
+            return False
+        self._slots = _read_slots(self.folder, {slot.path.name: slot for slot in self._slots})
+        self._seen_at = changed_at
+        self._index()
+        return True
 
     def rotate(self, now: datetime, *, force: bool = False) -> bool:
         """Make a new sealing key if the newest is seven days old (or `force`); true if the bundle changed."""
+        with files.locked(self.folder / _KEM):  # several processes come here in the same instant: one makes a key
+            return self.refresh() | self._rotate(now, force)
+
+    def _rotate(self, now: datetime, force: bool) -> bool:
         at = seconds(now)
         newest = max((slot.made_at for slot in self._slots), default=None)
         if not force and newest is not None and at - newest < KEM_ROTATE_DAYS * 86_400:
@@ -97,6 +109,22 @@ class Keystore:
 
     def _index(self) -> None:
         self.kem_keys = {bytes.fromhex(slot.key.public.hash[:16]): slot.key for slot in self._slots}
+
+
+def _changed_at(folder: Path) -> int:
+    return folder.stat().st_mtime_ns
+
+
+def _read_slots(folder: Path, known: dict[str, _Slot]) -> list[_Slot]:
+    """The sealing keys that lie there; those that are known are not read again."""
+    slots = []
+    for path in sorted((folder / _KEM).glob("*.key")):
+        slot = known.get(path.name)
+        if slot is None:
+            seed = files.read_secret(path, "a sealing key of the node")
+            slot = _Slot(KemKey(_sized(seed, path)), int(path.name.partition("-")[0]), path)
+        slots.append(slot)
+    return slots
 
 
 def _sized(seed: bytes, path: Path) -> bytes:

@@ -461,6 +461,8 @@ outbox = Table(
     Column("expires_at", UtcDateTime),
     Column("lease_until", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # Which process holds the lease: its slot is free the moment it is gone, long before the lease ends.
+    Column("leased_by", SmallInteger),
     Index("ix_outbox_claim", "peer", "lane", "number"),
     Index("ix_outbox_expiry", "expires_at"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -298,8 +299,13 @@ async def verify_audit(call: Call) -> Any:
     seen = call.request.query.get("seen", "")
     if seen and not (len(seen) == 64 and set(seen) <= set("0123456789abcdef")):
         raise LocalError("audit-head", "A head of the trail has 64 digits and letters from a to f. Copy all of it.")
-    count, broken = await call.read(audit.verify, seen=seen or audit.START)
-    return {"entries": count, "broken_at": broken, "head": await call.read(audit.head)}
+    found = await call.read(audit.verify_all, seen=seen or audit.START)
+    return {
+        "entries": sum(one.entries for one in found),
+        "broken_at": next((one.broken_at for one in found if one.broken_at is not None), None),
+        "head": found[0].head,
+        "chains": [asdict(one) for one in found],
+    }
 
 
 async def list_audit(call: Call) -> Any:
@@ -308,7 +314,8 @@ async def list_audit(call: Call) -> Any:
     after = call.request.query.get("after", "0")
     if not after.isdecimal() or len(after) > 15:
         raise LocalError("audit-after", "Give the number of the entry after which to go on.")
-    return {"entries": await call.read(audit.after, int(after), AUDIT_STEP)}
+    chain = call.request.query.get("chain", audit.MAIN_CHAIN)
+    return {"entries": await call.read(audit.after, int(after), AUDIT_STEP, chain)}
 
 
 async def list_tasks(call: Call) -> Any:

@@ -14,6 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from node import faults
 from node.cli.client import Client
 from node.cli.demo import DemoAgency
@@ -41,6 +43,8 @@ class RealNode(DemoAgency):
 
     def __init__(self, root: Path, key: str, kind: str = "NGO") -> None:
         super().__init__(root, key, f"Invented {key}", kind, "Desk")
+        #: What `serve` is told besides, for a node of several processes.
+        self.options: tuple[str, ...] = ()
         self.log = (root / f"{key}.log").open("ab")
 
     def finish_set_up(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class RealNode(DemoAgency):
         if fault is not None:
             environment[faults.VARIABLE] = fault
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "node", "--data", str(self.folder), "serve"],
+            [sys.executable, "-m", "node", "--data", str(self.folder), "serve", *self.options],
             stdout=self.log,
             stderr=self.log,
             env=environment,
@@ -82,8 +86,16 @@ class RealNode(DemoAgency):
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What is in the database, read beside the node."""
+        if self.database_url.startswith("postgresql"):
+            with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
+                return connection.execute(query.encode()).fetchall()
         with closing(sqlite3.connect(f"file:{self.folder}/node.db?mode=ro", uri=True)) as db:
             return db.execute(query).fetchall()
+
+    def run(self, statement: str) -> None:
+        """Change what is in a PostgreSQL database, beside the node."""
+        with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
+            connection.execute(statement.encode())
 
     def stranger(self) -> Client:
         """A client that is not signed in."""

@@ -98,3 +98,55 @@ def test_many_entries_at_once_are_one_chain_with_those_before(office: Office, ch
     entries = [trail.Entry(PERSON, "receive.referral", f"{number:032x}") for number in range(40)]
     office.write(trail.record_many, START, entries, chain=chain)
     assert office.read(trail.verify, chain) == (45, None)
+
+
+# -- several chains --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joined(office: Office, chain: str) -> str:
+    """Two chains, each of several entries, of which the second has noted where the first and the third were."""
+
+    def fill(db) -> None:
+        trail.record(db, START, PERSON, "case.open", "c" * 32)
+        assert trail.join(db, START) == 1
+        trail.record(db, START, PERSON, "case.open", "d" * 32)
+
+    office.write(fill)
+    return chain
+
+
+def test_chains_that_have_noted_one_another_are_whole(office: Office, joined: str) -> None:
+    found = office.read(trail.verify_all)
+    assert [one.chain for one in found] == ["main", joined]
+    assert all(one.broken_at is None for one in found)
+    assert [one.head for one in found] == [office.read(trail.head, one.chain) for one in found]
+    for one in found:
+        assert all(verdict.broken_at is None for verdict in office.read(trail.verify_all, seen=one.head))
+
+
+def test_a_chain_cut_back_behind_where_another_saw_it_is_found_without_a_noted_head(
+    office: Office, joined: str
+) -> None:
+    office.run(delete(audit).where(audit.c.chain == joined, audit.c.seq == 5))
+    found = {one.chain: one for one in office.read(trail.verify_all)}
+    assert found[joined].broken_at == 5 and found["main"].broken_at is None
+
+
+def test_a_chain_that_is_gone_altogether_is_found(office: Office, joined: str) -> None:
+    office.run(delete(audit).where(audit.c.chain == joined))
+    assert [one.broken_at is None for one in office.read(trail.verify_all)] == [False]
+
+
+def test_a_head_that_no_chain_holds_is_found(office: Office, joined: str) -> None:
+    assert any(one.broken_at is not None for one in office.read(trail.verify_all, seen="e" * 64))
+
+
+def test_where_nothing_moved_nothing_is_noted(office: Office, joined: str) -> None:
+    assert office.write(trail.join, START) == 0
+    office.write(trail.record, START, PERSON, "case.open", "e" * 32, chain=joined)
+    assert office.write(trail.join, START) == 1
+
+
+def test_the_newest_entries_are_of_all_chains(office: Office, joined: str) -> None:
+    assert {row["chain"] for row in office.read(trail.latest, 100)} == {"main", joined}
