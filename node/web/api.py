@@ -96,6 +96,7 @@ class Route:
     summary: str
     body: type[msgspec.Struct] | None = None
     is_open: bool = False
+    #: Only on the socket in the data folder, which is the node's own user's: no sign-in is asked for.
     local_only: bool = False
 
 
@@ -110,7 +111,7 @@ class Api:
     def add_to(self, application: web.Application, *, is_local: bool) -> None:
         """`is_local`: on the Unix socket, which only the node's own user reaches."""
         for route in self.routes:
-            if route.local_only and (not is_local or self.services.rest is None):
+            if route.local_only and not is_local:
                 continue
             application.router.add_route(route.method, PREFIX + route.path, self._wrap(route))
 

@@ -19,6 +19,7 @@ TYPE_PREFIX: Final = "urn:staffetta:problem:"
 _STATUS: Final = {
     "forbidden": 403,
     "signed-out": 401,
+    "locked": 503,
     "sign-in": 401,
     "sign-in-wait": 429,
     "changed-meanwhile": 409,

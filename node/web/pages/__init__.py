@@ -14,6 +14,7 @@ from node.web.pages import (
     exception,
     files,
     home,
+    locking,
     news,
     paper,
     people,
@@ -42,4 +43,5 @@ ALL: Final[list[Page]] = [
     *plans.pages(case.show_case, home.show_followup),
     *paper.PAGES,
     *people.PAGES,
+    *locking.PAGES,
 ]

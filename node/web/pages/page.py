@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 
 from node.casework.forms import FormError
 from node.errors import NodeError
-from node.office import signin, staff, tasks
+from node.office import lock, signin, staff, tasks
 from node.office.actor import Actor
 from node.storage.settings import get_setting
 from node.web import problems
@@ -169,6 +169,8 @@ class Page:
     submit: Handler | None = None
     again: Handler | None = None
     is_open: bool = False
+    #: Of the open ones, what works while the node is locked too.
+    while_locked: bool = False
     #: Its form holds a file: the handler reads it as it streams, and checks the token before the file.
     reads_itself: bool = False
 
@@ -200,6 +202,8 @@ class Pages:
                     _refuse_cross_site(request)
                     if not page.reads_itself:
                         visit.form = await _read_form(request)
+                if page.is_open and not page.while_locked:
+                    await visit.read(lock.refuse_if_locked)
                 if not page.is_open:
                     await self._sign_in(visit)
                     if request.method == "POST" and not page.reads_itself:
@@ -243,6 +247,9 @@ class Pages:
             return web.json_response({"text": visit.say(text)}, status=status)
         if isinstance(error, LocalError) and error.code == "signed-out":
             return self._signed_out(visit, error, keeps=not page.reads_itself)
+        if isinstance(error, LocalError) and error.code == "locked":
+            visit.status = 503
+            return visit.page("refused.html", visit.say("This node is locked"), text=visit.say(error.text))
         again = page.again or page.show
         is_form = (visit.request.method == "POST" and again is not None and not visit.actor.is_node) or page.is_open
         status, text = _explained(error)
