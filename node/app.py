@@ -16,6 +16,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -29,12 +30,12 @@ from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
 from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
-from node.exchange.client import Client, HttpClient
+from node.exchange.client import Client, HttpClient, is_loopback
 from node.exchange.worker import Worker
 from node.office import notify, post, setup, signin
 from node.office.bundle import make_bundle
 from node.scheduler import Scheduler
-from node.storage import revision
+from node.storage import files, revision
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -92,7 +93,16 @@ class Node:
         self.here.tell = self._tell_soon
         self._telling: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.peer_endpoints = PeerEndpoints(self.database, self.here, self.mail, self.worker, self.clock)
+        self.peer_endpoints = PeerEndpoints(
+            self.database,
+            self.here,
+            self.mail,
+            self.worker,
+            self.client,
+            self.clock,
+            version=version("staffetta"),
+            is_local=is_loopback(urlsplit(config.agency.address).hostname or ""),
+        )
         self.scheduler = Scheduler(self.tick)
         self._services = Services(
             config=config,
@@ -118,10 +128,13 @@ class Node:
     # -- starting and stopping ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open."""
+        """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open.
+
+        Nobody outside is asked before: an agency that does not answer must not keep us from answering.
+        """
         self._loop = asyncio.get_running_loop()
         try:
-            await self.keep_house()
+            await self._keep_keys()
             await self._listen()
         except BaseException:
             await self.stop()
@@ -166,10 +179,7 @@ class Node:
         runner = await self._run(self._application(is_local=False))
         context = None
         if listen.tls_certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            folder = self.config.data_dir
-            context.load_cert_chain(folder / listen.tls_certificate, folder / (listen.tls_key or ""))
+            context = _own_tls(self.config)
         await _bind(web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=False), listen.port)
         local = await self._run(self._application(is_local=True))
         path = self.config.data_dir / SOCKET_NAME
@@ -336,8 +346,8 @@ class Node:
     async def keep_house(self) -> None:
         """Keys rotate, the bundle is made again, old sessions go, and, with a clock beyond doubt, old keys."""
         now = self.clock.now()
-        if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
-            await self.database.write(_publish, self.here, now, self.config.agency.address)
+        await self._keep_keys()
+        await self.worker.announce()
         await self.worker.freshen_all()
         await self.database.write(signin.purge, self.real.now())
         await self.database.write(drafts.forget_old, self.here, now)
@@ -353,6 +363,12 @@ class Node:
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 
+    async def _keep_keys(self) -> None:
+        """There is a fresh sealing key, and a bundle with it and our present address. Asks nobody outside."""
+        now = self.clock.now()
+        if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
+            await self.database.write(_publish, self.here, now, self.config.agency.address)
+
     async def rest(self) -> dict[str, int]:
         """For the demonstration: do whatever is due and deliver whatever can go, until nothing moves."""
         self._compare_clocks()
@@ -367,6 +383,8 @@ class Node:
 
 def _publish(db: Connection, here: Here, now: datetime, address: str) -> None:
     make_bundle(db, here, now, address)
+    if get_setting(db, "address") not in (None, address):
+        peers.begin_announcing(db)
     set_setting(db, "address", address)
 
 
@@ -382,8 +400,25 @@ def open_database(config: Config) -> Database:
     return Database.open(
         config.database.url,
         data_dir=config.data_dir,
-        password_file=None if password is None else config.data_dir / password,
+        password_file=None if password is None else files.secret_path(config.data_dir, password),
     )
+
+
+def _own_tls(config: Config) -> ssl.SSLContext:
+    """TLS with the node's own certificate. Raises ConfigError for files that are missing, unfit, or open to others."""
+    key = files.secret_path(config.data_dir, config.listen.tls_key or "")
+    certificate = files.secret_path(config.data_dir, config.listen.tls_certificate or "")
+    files.read_secret(key, "the TLS key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            "tls-files",
+            f"The TLS certificate {certificate} and its key {key} do not fit or cannot be read. Look at both.",
+        ) from error
+    return context
 
 
 def bring_up_to_date(database: Database) -> None:

@@ -267,6 +267,11 @@ def decode_signed(raw: bytes) -> Signed:
     return decode(raw, _SIGNED, BUNDLE_MAX_BYTES * 2)
 
 
+def claimed_agency(signed: Signed) -> str:
+    """Which agency a bundle says it is of; nothing is verified yet."""
+    return decode(signed.statement, _BUNDLE, BUNDLE_MAX_BYTES).agency
+
+
 def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     """Check a signed bundle and return the peer it describes. The steps are those of Specification, 4.5:
 

@@ -220,12 +220,13 @@ def migrate(settings: Settings) -> None:
 
 
 @click.command()
+@click.option("--thorough", is_flag=True, help="Read all of the database and of the trail; takes longer.")
 @pass_settings
-def doctor(settings: Settings) -> None:
+def doctor(settings: Settings, thorough: bool) -> None:
     """Look for what is wrong before users find it. Ends with 1 if something is."""
     from node.cli.doctor import examine
 
-    findings = examine(settings.data_dir)
+    findings = examine(settings.data_dir, thorough=thorough)
     bad = [finding for finding in findings if not finding["ok"]]
     lines = [f"{'ok ' if f['ok'] else '!! '} {f['what']}: {f['text']}" for f in findings]
     show({"findings": findings}, as_json=settings.as_json, text="\n".join(lines))
