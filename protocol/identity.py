@@ -256,6 +256,7 @@ _NODE: Final = msgspec.json.Decoder(NodeCertificate)
 _DESK: Final = msgspec.json.Decoder(DeskCertificate)
 _BUNDLE: Final = msgspec.json.Decoder(Bundle)
 _SIGNED: Final = msgspec.json.Decoder(Signed)
+DECODE_NODE: Final = _NODE
 DECODE_ROSTER: Final = msgspec.json.Decoder(RosterEntry)
 DECODE_DESK: Final = _DESK
 DECODE_OFFICER: Final = _OFFICER

@@ -18,7 +18,8 @@ from node.errors import ConfigError, StorageFull
 # The largest secret is a private key of some kilobytes; anything near this is not one of ours.
 SECRET_MAX_BYTES = 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The last: a limit that the system was told to hold one file to.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_private_folder(path: Path) -> None:
@@ -113,6 +114,11 @@ def read_secret(path: Path, what: str) -> bytes:
             return file.read()
     finally:
         os.close(handle)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether this says that there is no room left."""
+    return error.errno in _FULL
 
 
 def remove_secret(path: Path) -> None:
