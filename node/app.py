@@ -42,6 +42,7 @@ from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
 from node.web import alert_api, capacity_api, case_api, plan_api, problems, programme_api, staff_api
 from node.web.api import BODY_MAX_BYTES, PREFIX, Api, Services, reply, set_headers
+from node.web.numbers import with_number
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
 from node.web.pages.languages import in_language
@@ -193,7 +194,7 @@ class Node:
             watched = web.Application()
             watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
             runner = await self._run(watched)
-            await _bind(web.TCPSite(runner, "127.0.0.1", listen.metrics_port), listen.metrics_port)
+            await _bind(web.TCPSite(runner, listen.metrics_host, listen.metrics_port), listen.metrics_port)
 
     async def _run(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=10)
@@ -204,7 +205,8 @@ class Node:
     def _application(self, *, is_local: bool) -> web.Application:
         proxied = [behind_one_proxy] if self.config.listen.proxies and not is_local else []
         application = web.Application(
-            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[*proxied, self._explain_refusals]
+            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1,
+            middlewares=[with_number, *proxied, self._explain_refusals],
         )
         application.on_response_prepare.append(set_headers)
         routes = [*staff_api.ROUTES, *case_api.ROUTES, *capacity_api.ROUTES, *programme_api.ROUTES, *alert_api.ROUTES]
@@ -247,7 +249,8 @@ class Node:
         return web.Response(text="ready\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        await watch.measure(self.config.data_dir, self.database, self.here, self.clock.now())
+        now, names_peers = self.clock.now(), self.config.listen.metrics_peers
+        await watch.measure(self.config.data_dir, self.database, self.here, now, names_peers=names_peers)
         metrics.clock_doubted.set(self.is_clock_doubted)
         return web.Response(body=generate_latest(metrics.REGISTRY), content_type="text/plain")
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts for an operator (Prometheus). Labels come from closed lists: no agency, no address, nobody."""
+"""Counts for an operator (Prometheus). Labels come from closed lists: no address, nobody, and no agency.
+
+Only an operator who asks for it gets the beginning of each agency's id as a label. deploy/METRICS.md lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,18 @@ clock_offset = Gauge(
 )
 locked = Gauge("staffetta_locked", "1 while nobody can sign in, by an emergency lock.", registry=REGISTRY)
 disk_free = Gauge("staffetta_disk_free_bytes", "Free space where the data folder lies.", registry=REGISTRY)
+peer_waiting = Gauge(
+    "staffetta_peer_outbox_messages",
+    "Messages that wait for one agency; only with metrics_peers.",
+    ["peer"],
+    registry=REGISTRY,
+)
+peer_heard = Gauge(
+    "staffetta_peer_heard_seconds",
+    "Unix time at which one agency was last heard; only with metrics_peers.",
+    ["peer"],
+    registry=REGISTRY,
+)
 last_tick = Gauge("staffetta_last_tick_seconds", "Unix time of the scheduler's last tick.", registry=REGISTRY)
 request_seconds = Histogram(
     "staffetta_peer_request_seconds",

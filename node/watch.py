@@ -19,7 +19,7 @@ from node.storage import files
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
-from node.storage.tables import alerts, mailings, outbox, tasks
+from node.storage.tables import agencies, alerts, mailings, outbox, tasks
 from protocol import identity
 from protocol.codes import AlertStatus
 
@@ -82,8 +82,22 @@ def counts(db: Connection, now: datetime) -> dict[str, Any]:
     }
 
 
-async def measure(data_dir: Path, database: Database, here: Here, now: datetime) -> None:
+def of_each_peer(db: Connection) -> list[tuple[str, int, datetime | None]]:
+    """For each agency the beginning of its id, how much waits for it, and when it was last heard."""
+    waiting = select(outbox.c.peer, func.count().label("count")).group_by(outbox.c.peer).subquery()
+    query = select(agencies.c.agency, func.coalesce(waiting.c.count, 0), agencies.c.heard_at)
+    rows = db.execute(query.outerjoin(waiting, waiting.c.peer == agencies.c.agency).limit(peers.PEERS_MAX))
+    return [(agency[:12], count, heard) for agency, count, heard in rows]
+
+
+async def measure(data_dir: Path, database: Database, here: Here, now: datetime, *, names_peers: bool = False) -> None:
     """Set every gauge to what is true now."""
+    if names_peers:
+        for gauge in (metrics.peer_waiting, metrics.peer_heard):
+            gauge.clear()
+        for peer, count, heard in await database.read(of_each_peer):
+            metrics.peer_waiting.labels(peer).set(count)
+            metrics.peer_heard.labels(peer).set(0 if heard is None else heard.timestamp())
     found = await database.read(counts, now)
     for name, value in found.items():
         getattr(metrics, name).set(value)

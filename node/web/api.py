@@ -27,6 +27,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.web import problems
 from node.web.limits import Buckets
+from node.web.numbers import HEADER, number_of
 from protocol.errors import LocalError
 from protocol.sections import Problem
 
@@ -186,5 +187,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["Server"] = "staffetta"
+    if number := number_of(request):
+        headers[HEADER] = number
     if request.secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from node.casework.forms import FormError
 from node.errors import NodeError, StorageError, StorageFull
+from node.web.numbers import present
 from protocol.errors import ProtocolError, RemoteError
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,8 @@ def response(status: int, code: str, detail: str, problems: list[dict[str, str]]
         "status": status,
         "detail": str(detail),
     }
+    if number := present():
+        document["request"] = number
     if problems:
         document["problems"] = [{name: str(text) for name, text in problem.items()} for problem in problems]
     return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/problem+json")
