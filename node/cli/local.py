@@ -16,7 +16,7 @@ import msgspec
 
 from node import config
 from node.cli.context import Settings, pass_settings
-from node.cli.output import progress, show
+from node.cli.output import progress, qr, show
 from node.errors import ConfigError
 from protocol.codes import AgencyType, Role
 
@@ -87,9 +87,24 @@ def init(
         f"For your authenticator app:\n    {result['totp_uri']}\n\n"
         f"Now: staffetta --data {settings.data_dir} serve"
     )
+    if file is None and not settings.as_json:
+        text = f"{_pictures(result)}\n{text}"
     show(result, as_json=settings.as_json, text=text)
     if file is None and not settings.as_json:
         _check_written_down(result)
+
+
+def _pictures(result: dict[str, Any]) -> str:
+    """The same once more as QR codes: for the authenticator, and for a sheet on a device without a network."""
+    drawn = []
+    for name, key in (
+        ("Root seed", "root_seed"),
+        ("Recovery sheet A", "sheet_a"),
+        ("Recovery sheet B", "sheet_b"),
+        ("For your authenticator app", "totp_uri"),
+    ):
+        drawn.append(f"\n{name}:\n{qr(result[key])}")
+    return "\n".join(drawn) + "\nNever photograph the first three with a telephone: its pictures travel."
 
 
 def _check_written_down(result: dict[str, Any]) -> None:

@@ -47,9 +47,9 @@ class RealNode(DemoAgency):
         self.printed = super().finish_set_up(process)
         return self.printed
 
-    def begin(self, fault: str | None = None) -> None:
+    def begin(self, fault: str | None = None, **given: str) -> None:
         """Start the process; with a fault, it kills itself at that point. Does not wait until it answers."""
-        environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE} | given
         if fault is not None:
             environment[faults.VARIABLE] = fault
         self.process = subprocess.Popen(

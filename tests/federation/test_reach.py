@@ -7,7 +7,9 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,8 @@ from node.storage.keystore import Keystore
 from protocol import callback, crypto, identity
 from protocol.callback import Call, Seen
 from protocol.identity import Peer
+from tests.deploy.test_front import free_port
+from tests.deploy.tools import find_faketime
 from tests.federation.nodes import RealNode, form, make_pair
 from tests.federation.test_backup import received, wait_for
 from tests.federation.test_operator import run
@@ -168,3 +172,47 @@ def test_a_locked_node_lets_nobody_in_and_goes_on_receiving(pair: tuple[RealNode
     assert other.refused("GET", "/api/v1/referrals").code == "signed-out"
     acts = [row[0] for row in other.rows("SELECT action FROM audit ORDER BY seq")]
     assert acts.count("node.lock") == 1 and acts.count("node.unlock") == 1
+
+
+def test_a_clock_that_jumps_is_noticed_and_the_node_goes_on_receiving(
+    pair: tuple[RealNode, RealNode], tmp_path: Path
+) -> None:
+    """Only the wall clock: what destroys waits, what people are told goes on, and a repaired clock is trusted again."""
+    one, other = pair
+    other.stop()
+    file = other.folder / "staffetta.toml"
+    port = free_port()
+    file.write_text(file.read_text().replace("[listen]\n", f"[listen]\nmetrics_port = {port}\nmetrics_peers = true\n"))
+    offset = tmp_path / "offset"
+
+    def jump(text: str) -> None:
+        new = tmp_path / "new"
+        new.write_text(text + "\n")
+        new.replace(offset)
+
+    def counted() -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:  # it does not answer yet
+            return ""
+
+    jump("+0")
+    faked = {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    other.begin(LD_PRELOAD=find_faketime(), DONT_FAKE_MONOTONIC="1", **faked)
+    assert other.wait()
+    wait_for(lambda: "staffetta_last_tick_seconds 1" in counted())
+    assert "staffetta_clock_doubted 0.0" in counted()
+    assert f'staffetta_peer_outbox_messages{{peer="{one.agency[:12]}"}} 0.0' in counted()
+    for far in ("+3d", "-3h"):
+        jump(far)
+        wait_for(lambda: "staffetta_clock_doubted 1.0" in counted())
+        sent = one.client.post("/api/v1/refer", {"form": form(other)})["referral"]
+        wait_for(lambda: (sent,) in other.rows("SELECT id FROM referrals"))  # noqa: B023
+    other.stop()
+    other.begin()
+    assert other.wait()
+    wait_for(lambda: "staffetta_last_tick_seconds 1" in counted())
+    assert "staffetta_clock_doubted 0.0" in counted()
+    events = [line.get("event") for line in map(json.loads, Path(other.log.name).read_text().splitlines())]
+    assert events.count("clock_doubted") >= 2 and "tick_failed" not in events
