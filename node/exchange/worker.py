@@ -50,8 +50,9 @@ LOOK_SECONDS: Final = 2.0
 LIFE_SIGN: Final = timedelta(hours=20)
 #: Agencies that are told of a new address at the same time.
 ANNOUNCED_AT_ONCE: Final = 8
-#: A bundle is fetched again at most this often for one agency.
+#: A bundle is fetched again at most this often for one agency; one that could not be fetched, after the second.
 BUNDLE_WAIT: Final = timedelta(minutes=5)
+BUNDLE_RETRY: Final = timedelta(seconds=15)
 
 
 class Worker:
@@ -245,6 +246,9 @@ class Worker:
             await self._database.write(peers.store_peer, self._here, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
+            # Soon again, for whoever was only starting: a node that was restored is not understood before.
+            self._fetched[peer] = now - BUNDLE_WAIT + BUNDLE_RETRY
+            self._claimed.pop(peer, None)
             return False
         await self.reload()
         return True

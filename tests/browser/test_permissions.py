@@ -95,6 +95,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/overview"): {"sara"},
     ("GET", "/overview/counts.csv"): {"sara"},
     ("GET", "/trail"): {"adam", "aldo"},
+    ("GET", "/lock"): {"adam"},
+    ("POST", "/lock"): {"adam"},
 }
 
 

@@ -67,9 +67,6 @@ def _lose_and_restore(
     assert back.returncode == 0, back.stderr
     assert f'url = "{postgres.url(names[2])}"' in (other.folder / "staffetta.toml").read_text()
     assert not (other.folder / "node.db").exists()
-    other.begin()
-    assert other.wait()
-    other.stop()
     small = folder / "small"
     back = run(small, "--json", "restore", file, *options)
     assert back.returncode == 0 and (small / "node.db").exists(), back.stderr
