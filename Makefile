@@ -13,7 +13,7 @@ JOBS ?= 3
 SEEDS ?= 10000
 MESSAGE ?=
 
-.PHONY: help setup demo lint test test-long simulate mutants bench lock migration texts clean
+.PHONY: help setup demo lint test test-long simulate mutants bench release lock migration texts clean
 
 help:
 	@echo 'make demo                    three agencies on this machine play a referral; ARGS="--exit" ends after it'
@@ -23,6 +23,7 @@ help:
 	@echo 'make simulate SEEDS=10000    many nodes over a bad network, one run for each seed'
 	@echo 'make mutants                 deliberate faults, each of which the simulator must catch'
 	@echo 'make bench                   how fast, how large; compared with the last time'
+	@echo 'make release                 wheel, SBOM and checksums into dist/, the same to the last byte each time'
 	@echo 'make migration MESSAGE="…"   a new migration from the difference to node/storage/tables.py'
 	@echo 'make texts                   new texts into the catalogues of node/locale, to be translated there'
 	@echo 'make lock                    newest allowed packages into requirements.lock (needs uv)'
@@ -58,6 +59,9 @@ mutants: setup
 
 bench: setup
 	@$(PY) -m bench $(ARGS)
+
+release: setup
+	@.ci/release dist
 
 # A scratch database at the last migration is what the tables are compared with.
 migration: setup

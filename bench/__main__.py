@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio,
-(d) the pages.
+(d) the pages, (e) backup and restore.
 
 Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import backups
 from bench.load import SECTIONS
 from bench.measure import cpu_seconds, family, pss_mib
 from bench.pages import on_pages
@@ -136,14 +137,19 @@ def pipe(folder: Path) -> dict[str, float]:
     return found
 
 
-def meet(root: Path, urls: tuple[str, str] | None = None) -> tuple[DemoAgency, DemoAgency]:
+def meet(
+    root: Path, urls: tuple[str, str] | None = None, *, printed: dict[str, dict[str, Any]] | None = None
+) -> tuple[DemoAgency, DemoAgency]:
+    """Two nodes that run and have compared fingerprints. `printed` gets what each of them prints once, by its key."""
     root.mkdir(mode=0o700, exist_ok=True)
     one, other = (DemoAgency(root, key, f"Bench {key}", "NGO", "Desk") for key in ("sender", "receiver"))
     if urls is not None:
         one.database_url, other.database_url = urls
     for agency in (one, other):
         process = agency.set_up()
-        agency.finish_set_up(process)
+        once = agency.finish_set_up(process)
+        if printed is not None:
+            printed[agency.key] = once
         (agency.folder / "demo-clock").unlink()
         agency.start()
         agency.log_in()
@@ -236,6 +242,21 @@ def two_nodes(root: Path, count: int, urls: tuple[str, str] | None = None, finis
     return found
 
 
+def backed_up(root: Path, count: int) -> dict[str, float]:
+    """(e) one node with so many messages, which serves while it is backed up."""
+    printed: dict[str, dict[str, Any]] = {}
+    sender, receiver = meet(root, printed=printed)
+    try:
+        load(sender, receiver, 5, "latency")
+        receiver.stop()
+        fill(receiver, count)
+        receiver.start()
+        return backups.measure(receiver, printed[receiver.key], root)
+    finally:
+        sender.stop()
+        receiver.stop()
+
+
 def on_postgresql(root: Path, count: int) -> dict[str, Any]:
     """The same on PostgreSQL: one server for both nodes, started and removed here."""
     from tests.postgres import PostgresServer
@@ -296,10 +317,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000, help="referrals in each of the two loads")
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results.json")
     parser.add_argument("--finished", type=int, default=0, help="measure once more beside so many finished messages")
+    parser.add_argument("--backup", type=int, default=0, help="only back up and restore a node with so many messages")
     parser.add_argument("--postgresql", action="store_true", help="also on a PostgreSQL server of its own")
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="staffetta-bench-"))
     root.chmod(0o700)
+    if chosen.backup:
+        try:
+            print("\n".join(compare({"backup": backed_up(root / "backup", chosen.backup)}, {})))
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+        return
     try:
         result: dict[str, Any] = {
             "machine": machine(),

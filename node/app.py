@@ -16,6 +16,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -29,14 +30,14 @@ from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
 from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
-from node.exchange.client import Client, HttpClient
+from node.exchange.client import Client, HttpClient, is_loopback
 from node.exchange.worker import Worker
 from node.neighbours import Neighbours
 from node.office import audit, notify, passkeys, post, setup, signin
 from node.office.bundle import make_bundle
 from node.place import Place
 from node.scheduler import Scheduler
-from node.storage import moved, revision, rows
+from node.storage import files, moved, revision, rows
 from node.storage.database import Database, is_our_turn
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -53,6 +54,7 @@ from node.web.api import (
     set_headers,
 )
 from node.web.limits import Buckets
+from node.web.numbers import with_number
 from node.web.openapi import describe
 from node.web.pages import ALL as PAGES
 from node.web.pages.languages import in_language
@@ -107,7 +109,16 @@ class Node:
         self._telling: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.neighbours = Neighbours(self.database, self.here, self.worker, self.place, self._begin_telling)
-        self.peer_endpoints = PeerEndpoints(self.database, self.here, self.mail, self.worker, self.clock)
+        self.peer_endpoints = PeerEndpoints(
+            self.database,
+            self.here,
+            self.mail,
+            self.worker,
+            self.client,
+            self.clock,
+            version=version("staffetta"),
+            is_local=is_loopback(urlsplit(config.agency.address).hostname or ""),
+        )
         self.scheduler = Scheduler(self.tick)
         self._services = Services(
             config=config,
@@ -135,11 +146,15 @@ class Node:
     # -- starting and stopping ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open."""
+        """Answer on the port and on the socket; then deliver and sweep. Raises ConfigError, with nothing left open.
+
+        Nobody outside is asked before: an agency that does not answer must not keep us from answering.
+        """
         self._loop = asyncio.get_running_loop()
         try:
             await self.neighbours.start()
-            await self.keep_house()
+            if self.place.works:
+                await self._keep_keys()
             await self._listen()
         except BaseException:
             await self.stop()
@@ -189,16 +204,13 @@ class Node:
             watched = web.Application(middlewares=[self._explain_refusals])
             watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
             runner = await self._run(watched)
-            await _bind(web.TCPSite(runner, "127.0.0.1", port), port)
+            await _bind(web.TCPSite(runner, listen.metrics_host, port), port)
         if not self.place.answers:
             return
         runner = await self._run(self._application(is_local=False))
         context = None
         if listen.tls_certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            folder = self.config.data_dir
-            context.load_cert_chain(folder / listen.tls_certificate, folder / (listen.tls_key or ""))
+            context = _own_tls(self.config)
         local = await self._run(self._application(is_local=True))
         if self.place.web is not None and self.place.local is not None:
             await web.SockSite(runner, self.place.web, ssl_context=context).start()
@@ -223,7 +235,8 @@ class Node:
     def _application(self, *, is_local: bool) -> web.Application:
         proxied = [behind_one_proxy] if self.config.listen.proxies and not is_local else []
         application = web.Application(
-            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1, middlewares=[*proxied, self._explain_refusals]
+            client_max_size=max(REQUEST_MAX_BYTES, BODY_MAX_BYTES) + 1,
+            middlewares=[with_number, *proxied, self._explain_refusals],
         )
         application.on_response_prepare.append(set_headers)
         Api(self._services, routes.ALL).add_to(application, is_local=is_local)
@@ -266,7 +279,8 @@ class Node:
         return web.Response(text="ready\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        await watch.measure(self.config.data_dir, self.database, self.here, self.clock.now())
+        now, names_peers = self.clock.now(), self.config.listen.metrics_peers
+        await watch.measure(self.config.data_dir, self.database, self.here, now, names_peers=names_peers)
         metrics.clock_doubted.set(self.is_clock_doubted)
         return web.Response(body=generate_latest(metrics.REGISTRY), content_type="text/plain")
 
@@ -374,8 +388,8 @@ class Node:
         if not self.place.works:
             return
         now = self.clock.now()
-        if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
-            await self.database.write(_publish, self.here, now, self.config.agency.address)
+        await self._keep_keys()
+        await self.worker.announce()
         await self.worker.freshen_all()
         jobs: list[tuple[Callable[..., int], tuple[object, ...]]] = [
             (audit.join, (now,)),
@@ -396,6 +410,12 @@ class Node:
         await self.database.write(_in_turn, alerts.test_paths, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
+
+    async def _keep_keys(self) -> None:
+        """There is a fresh sealing key, and a bundle with it and our present address. Asks nobody outside."""
+        now = self.clock.now()
+        if self.here.keystore.rotate(now) or await self.database.read(_bundle_differs, self.config.agency.address):
+            await self.database.write(_publish, self.here, now, self.config.agency.address)
 
     async def rest(self) -> dict[str, int]:
         """For the demonstration: do whatever is due and deliver whatever can go, until nothing moves."""
@@ -420,6 +440,8 @@ def _in_turn(db: Connection, job: Callable[..., int], *args: object) -> int:
 
 def _publish(db: Connection, here: Here, now: datetime, address: str) -> None:
     make_bundle(db, here, now, address)
+    if get_setting(db, "address") not in (None, address):
+        peers.begin_announcing(db)
     set_setting(db, "address", address)
 
 
@@ -435,8 +457,25 @@ def open_database(config: Config) -> Database:
     return Database.open(
         config.database.url,
         data_dir=config.data_dir,
-        password_file=None if password is None else config.data_dir / password,
+        password_file=None if password is None else files.secret_path(config.data_dir, password),
     )
+
+
+def _own_tls(config: Config) -> ssl.SSLContext:
+    """TLS with the node's own certificate. Raises ConfigError for files that are missing, unfit, or open to others."""
+    key = files.secret_path(config.data_dir, config.listen.tls_key or "")
+    certificate = files.secret_path(config.data_dir, config.listen.tls_certificate or "")
+    files.read_secret(key, "the TLS key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            "tls-files",
+            f"The TLS certificate {certificate} and its key {key} do not fit or cannot be read. Look at both.",
+        ) from error
+    return context
 
 
 def bring_up_to_date(database: Database) -> None:

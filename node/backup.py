@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backup and restore of one node on SQLite: made while it serves, opened only by both recovery sheets.
+"""A backup of one node: made while it serves, read again before it counts, opened only by both recovery sheets.
 
 In it: the database as one moment had it, without sessions; the node's signing key and its key for local secrets; the
 configuration. Not in it: the sealing keys, so that a stolen copy opens no envelope; passwords and TLS keys, which are
-their own files. A restored node makes a new sealing key, begins new chains, and asks its peers for what it missed.
+their own files. Inside it is always an SQLite file, whatever the node runs on. The way back is `node.restore`.
 
 Erasures are listed beside the backups, by ids only: a backup that is restored does not bring back what was erased.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -22,71 +24,56 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, delete, select, update
+from sqlalchemy import Connection, create_engine, delete, func, select, update
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from node import config
-from node.casework import erasure
 from node.errors import ConfigError, StorageFull
-from node.exchange.resend import RESTORED
-from node.office import audit, roster, setup, tasks
-from node.office.recovery import join_sheets
-from node.storage import archive, files, moved, revision
-from node.storage.here import NODE
+from node.office import audit, roster, setup
+from node.office.staff import totp_aad
+from node.storage import archive, engines, files, migrate, revision, transfer
+from node.storage.database import Database
 from node.storage.keystore import Keystore
-from node.storage.settings import set_setting
-from node.storage.tables import (
-    bodies,
-    cases,
-    erasures,
-    followups,
-    messages,
-    outbox,
-    referrals,
-    sessions,
-    settings,
-)
-from protocol import crypto
-from protocol.codes import Role, Section
-from protocol.crypto import KemKey
+from node.storage.settings import get_setting
+from node.storage.tables import cases, erasures, followups, messages, outbox, referrals, sessions, staff
+from protocol import crypto, identity
+from protocol.crypto import SigningKey
 from protocol.directory import Directory
 from protocol.encoding import seconds
+from protocol.errors import LocalError
 
 #: What survivors are told: what is erased is gone from backups after so many days.
 KEPT: Final = timedelta(days=35)
 DATABASE: Final = "node.db"
-RESTORED_TASK: Final = "node-restored"
 _NAME: Final = re.compile(r"staffetta-[0-9a-f]{8}-(\d{8}T\d{6}Z)\.backup")
 _KEYS: Final = ("keys/node.key", "keys/local.key")
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A backup that was made: the file, its size in bytes, and how many old ones were removed."""
+    """A backup that was made and read again: the file, its size in bytes, what is in it, how many old ones went."""
 
     path: Path
     size: int
+    found: dict[str, int]
     removed: int
 
 
 def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
     """A sealed backup of the node in `folder`; older than 35 days are removed. The node may go on serving.
 
-    Raises ConfigError for a node on PostgreSQL (which has tools of its own), or a folder that others can reach;
-    StorageFull when the disk is.
+    What lies on the disk is opened again, unpacked in a private place and examined, before it has its name. Raises
+    ConfigError for a folder that others can reach, a second run at the same time, or a database that is damaged or
+    away; StorageFull when the disk is. Nothing of it is left then.
     """
     loaded = config.load(data_dir)
-    if not loaded.database.url.startswith("sqlite"):
-        raise ConfigError(
-            "backup-postgresql",
-            "This node is on PostgreSQL: back that up with pg_dump, encrypted, and keep keys/ and staffetta.toml too.",
-        )
     files.make_private_folder(folder)
-    with _workshop(folder) as work:
+    with _alone(folder), explained(), workshop(folder) as work:
         copy = work / DATABASE
-        _snapshot(data_dir / DATABASE, copy)
-        engine = _engine(copy)
+        _snapshot(loaded, copy)
+        engine = open_copy(copy)
         try:
             with engine.begin() as db:
                 here = setup.load_here(db, Keystore.open(data_dir / "keys"), Directory())
@@ -97,35 +84,83 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
                 at_revision = revision.current(db) or ""
         finally:
             engine.dispose()
-        _compact(copy)
+        compact(copy)
         header = archive.Header(
             agency=here.agency, made_at=seconds(now), revision=at_revision, program=program, key=key.hash
         )
-        target = folder / f"staffetta-{here.agency[:8]}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.backup"
         contents = {DATABASE: copy, config.NAME: data_dir / config.NAME}
         contents |= {name: data_dir / name for name in _KEYS}
-        archive.write(target, header, key, contents)
+        sealed = work / "sealed"
+        secret = archive.write(sealed, header, key, contents)
+        copy.unlink()
+        again = work / "again"
+        files.make_private_folder(again)
+        archive.read_again(sealed, secret, again)
+        found = examine(again)
+        target = folder / f"staffetta-{here.agency[:8]}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.backup"
         files.replace_secret(folder / f"staffetta-{here.agency[:8]}-erasures.json", ledger)
-    return Made(target, target.stat().st_size, _age_out(folder, now))
+        os.replace(sealed, target)
+        files.sync_folder(folder)
+    return Made(target, target.stat().st_size, found, _age_out(folder, now))
 
 
-def _snapshot(source: Path, copy: Path) -> None:
+def _snapshot(loaded: config.Config, copy: Path) -> None:
     """The database as it is at this moment: one reading transaction, while the node goes on writing."""
+    url = engines.parse_url(loaded.database.url, loaded.data_dir)
+    if url.get_backend_name() != engines.SQLITE:
+        _export(loaded, copy)
+        return
     files.create_secret(copy, b"")
     try:
-        with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, isolation_level=None)) as db:
+        with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True, isolation_level=None)) as db:
             db.execute("VACUUM INTO ?", (str(copy),))
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise StorageFull from error
-        raise ConfigError("backup-database", "The database cannot be read. Run: staffetta doctor") from error
+        meaning = engines.explain(error)
+        raise meaning or ConfigError("backup-database", "The database cannot be read. Run: staffetta doctor") from error
 
 
-def _compact(copy: Path) -> None:
+def _export(loaded: config.Config, copy: Path) -> None:
+    """The rows of a PostgreSQL server, as they are at one moment, in an SQLite file of the same schema."""
+    password = loaded.database.password_file
+    server = Database.open(
+        loaded.database.url,
+        password_file=None if password is None else files.secret_path(loaded.data_dir, password),
+        readers=1,
+    )
+    try:
+        if not server.read_sync(revision.is_current):
+            raise ConfigError("backup-schema", "The database is of another version. Start the node once, then again.")
+        make_tables(copy)
+        engine = open_copy(copy)
+        try:
+            with engine.begin() as db:
+                server.read_sync(transfer.copy_rows, db)
+        finally:
+            engine.dispose()
+    finally:
+        server.close()
+
+
+def make_tables(copy: Path) -> None:
+    """An SQLite file with every table of this version, and no row."""
+    empty = Database.open(f"sqlite:///{copy}")
+    try:
+        migrate.upgrade(empty)
+    finally:
+        empty.close()
+    copy.with_name(copy.name + ".lock").unlink(missing_ok=True)
+
+
+def compact(copy: Path) -> None:
     """What was deleted from the copy is not in its bytes any more."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=DELETE")
         db.execute("VACUUM")
+
+
+def open_copy(path: Path) -> Engine:
+    """A database file that nobody else uses; its connection may go from the thread that makes it to another."""
+    return create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
 
 
 def _ledger(db: Connection) -> bytes:
@@ -146,7 +181,23 @@ def _age_out(folder: Path, now: datetime) -> int:
 
 
 @contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
+def _alone(folder: Path) -> Iterator[None]:
+    """One run at a time; what a run that was killed left half done is gone."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError("backup-running", "A backup into this folder is running. Wait for it.") from error
+        for leftover in folder.glob(".work-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def workshop(folder: Path) -> Iterator[Path]:
     """A private folder that is gone afterwards, whatever happens."""
     work = folder / f".work-{crypto.new_id()}"
     files.make_private_folder(work)
@@ -156,119 +207,79 @@ def _workshop(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _engine(path: Path) -> Engine:
-    return create_engine(f"sqlite:///{path}", poolclass=NullPool)
+@contextmanager
+def explained() -> Iterator[None]:
+    """A disk that fills, or a database that goes away, is told as such, whoever noticed it."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        meaning = engines.explain(error)
+        if meaning is None:
+            raise
+        raise meaning from error
+    except OSError as error:
+        if files.is_full(error):
+            raise StorageFull from error
+        raise ConfigError("backup-disk", "The disk does not read or write as it should. Check it.") from error
 
 
-# -- restore ---------------------------------------------------------------------------------------------------------
+# -- what a whole backup holds ---------------------------------------------------------------------------------------
 
 
-def recovery_key(sheet_a: str, sheet_b: str) -> KemKey:
-    """The agency's recovery key from both sheets. Raises LocalError `sheet`."""
-    return KemKey(join_sheets(sheet_a, sheet_b))
-
-
-def verify(source: Path, key: KemKey) -> dict[str, Any]:
-    """The backup opens, its database is whole, and everything open in it has somebody and a date. Nothing is kept.
+def examine(folder: Path) -> dict[str, int]:
+    """What was unpacked here is a node: its database is whole, its trail unbroken, its keys are those it names.
 
     Raises ConfigError; returns what was counted.
     """
-    with _workshop(source.parent) as work:
-        header = archive.unpack(source, key, work)
-        engine = _engine(work / DATABASE)
-        try:
-            with engine.begin() as db:
-                return {"made_at": header.made_at, "agency": header.agency, **_examine(db)}
-        finally:
-            engine.dispose()
+    engine = open_copy(folder / DATABASE)
+    try:
+        with engine.begin() as db:
+            return _examine(db, folder)
+    finally:
+        engine.dispose()
 
 
-def _examine(db: Connection) -> dict[str, Any]:
-    if db.exec_driver_sql("PRAGMA integrity_check").scalar() != "ok":
-        raise ConfigError("backup-unreadable", "The database in this backup is damaged. Use another copy.")
+def _examine(db: Connection, folder: Path) -> dict[str, int]:
+    try:
+        is_whole = db.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    except DBAPIError:
+        is_whole = False
+    if not is_whole:
+        raise _broken("The database in this backup is damaged")
     if db.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-        raise ConfigError("backup-unreadable", "Rows in this backup point nowhere. Use another copy.")
+        raise _broken("Rows in this backup point nowhere")
     if not revision.is_known(db):
         raise ConfigError("backup-newer", "This backup is of a newer version of Staffetta. Install that version first.")
+    if any(audit.verify(db, chain)[1] is not None for chain, _ in audit.chains(db)):
+        raise _broken("The trail in this backup was changed")
+    if not _are_its_keys(db, folder):
+        raise _broken("The keys in this backup are not those of its node")
 
     def count(table: Any, *where: Any) -> int:
-        return len(db.execute(select(table.c.id).where(*where)).all())
+        return int(db.execute(select(func.count()).select_from(table).where(*where)).scalar() or 0)
 
-    is_open = referrals.c.ended_at.is_(None)
     return {
         "cases": count(cases, cases.c.closed_at.is_(None)),
-        "referrals": count(referrals, is_open),
+        "referrals": count(referrals, referrals.c.ended_at.is_(None)),
         "followups": count(followups, followups.c.ended.is_(False)),
-        "messages": len(db.execute(select(messages.c.id)).all()),
+        "messages": count(messages),
         "without_a_person": count(cases, cases.c.closed_at.is_(None), cases.c.staff_id.is_(None)),
     }
 
 
-def restore(source: Path, data_dir: Path, key: KemKey, now: datetime, *, ledger: Path | None = None) -> dict[str, Any]:
-    """The node of this backup lies in `data_dir`, ready to serve; whole or not at all.
-
-    `ledger`: the list of erasures; by default the one beside the backup. Raises ConfigError `restore-not-empty`, and
-    what `archive.unpack` and `verify` raise.
-    """
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise ConfigError("restore-not-empty", f"{data_dir} is not empty. Restore into a new folder.")
-    header = archive.read_header(source)
-    beside = source.parent / f"staffetta-{header.agency[:8]}-erasures.json"
-    chosen = ledger or (beside if beside.exists() else None)
-    work = data_dir.with_name(f"{data_dir.name}.restoring")
-    shutil.rmtree(work, ignore_errors=True)
-    files.make_private_folder(work)
-    try:
-        archive.unpack(source, key, work)
-        keystore = _open_keys(work, now)
-        engine = _engine(work / DATABASE)
-        try:
-            with engine.begin() as db:
-                found = _examine(db)
-                erased = 0 if chosen is None else _erase_again(db, now, chosen)
-                here = setup.load_here(db, keystore, Directory())
-                set_setting(db, "epoch", crypto.new_id())
-                set_setting(db, RESTORED, str(header.made_at))
-                moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
-                # The bundle offers sealing keys that are gone: a new one is made at the start.
-                db.execute(delete(settings).where(settings.c.name == "bundle"))
-                tasks.open_task(db, now, RESTORED_TASK, here.agency, role=Role.SUPERVISOR)
-                audit.record(db, now, NODE, "node.restore", here.agency)
-        finally:
-            engine.dispose()
-        _compact(work / DATABASE)
-        if data_dir.exists():
-            data_dir.rmdir()
-        os.replace(work, data_dir)
-        files.sync_folder(data_dir.parent)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    return {**found, "made_at": header.made_at, "agency": header.agency, "erased_again": erased}
+def _are_its_keys(db: Connection, folder: Path) -> bool:
+    """The signing key is the one that the root certified, and the local key opens what was sealed under it."""
+    certificate = get_setting(db, "node_certificate")
+    node, local = ((folder / name).read_bytes() for name in _KEYS)
+    with contextlib.suppress(LocalError, ValueError):
+        statement = identity.decode_signed(bytes.fromhex(certificate or "")).statement
+        is_node = SigningKey(node).public.raw == identity.DECODE_NODE.decode(statement).key
+        sealed = db.execute(select(staff.c.id, staff.c.totp_sealed).where(staff.c.totp_sealed.is_not(None))).first()
+        if sealed is not None:
+            crypto.open_under(local, sealed.totp_sealed, totp_aad(sealed.id))
+        return is_node
+    return False
 
 
-def _open_keys(folder: Path, now: datetime) -> Keystore:
-    """The node's keys, with a new sealing key: the old ones are in no backup."""
-    files.make_private_folder(folder / "keys" / "kem")
-    keystore = Keystore.open(folder / "keys")
-    keystore.rotate(now, force=True)
-    return keystore
-
-
-def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
-    """What was erased after the backup was made is erased again, without any key. Returns how many messages."""
-    try:
-        listed = json.loads(ledger.read_bytes())
-        wanted = {(agency, message): {Section(s) for s in json.loads(gone)} for agency, message, gone in listed}
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError("restore-ledger", f"The list of erasures {ledger} cannot be read. Use its copy.") from error
-    count = 0
-    query = select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed).join(
-        bodies, bodies.c.content_hash == messages.c.content_hash
-    )
-    for row in db.execute(query).all():
-        gone = wanted.get((row.agency, row.id))
-        if gone:
-            erasure.erase_body(db, now, row, sorted(gone))
-            count += 1
-    return count
+def _broken(what: str) -> ConfigError:
+    return ConfigError("backup-unreadable", f"{what}. Use another copy.")

@@ -32,11 +32,13 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the node answers. `metrics_port` is apart, on this machine only; 0 means none."""
+    """Where the node answers. `metrics_port` is apart, 0 for none; `metrics_peers`: also of each agency, by its id."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8470
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    metrics_host: str = "127.0.0.1"
+    metrics_peers: bool = False
     #: How many proxies stand in front: 0, or exactly one whose X-Forwarded-For is believed.
     proxies: Literal[0, 1] = 0
     tls_certificate: str | None = None
@@ -197,8 +199,11 @@ host = "{host}"
 port = {port}
 # 1 if a proxy such as Caddy or nginx stands in front: its X-Forwarded-For is believed.
 # proxies = 1
-# Prometheus on 127.0.0.1; 0 means none.
+# Prometheus, apart from everything else; 0 means none. Whoever reaches it reads how much waits, never of whom.
 # metrics_port = 9470
+# metrics_host = "127.0.0.1"
+# true: also how much waits for each agency, by the beginning of its id.
+# metrics_peers = false
 # The node's own certificate, if no proxy ends TLS.
 # tls_certificate = "certificate.pem"
 # tls_key = "certificate.key"

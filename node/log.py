@@ -42,6 +42,7 @@ def setup(level: str = "info") -> None:
     """All logs of this process, ours and the libraries', go through the list."""
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             reduce_exception,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts for an operator (Prometheus). Labels come from closed lists: no agency, no address, nobody."""
+"""Counts for an operator (Prometheus). Labels come from closed lists: no address, nobody, and no agency.
+
+Only an operator who asks for it gets the beginning of each agency's id as a label. deploy/METRICS.md lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,29 @@ certificate_until = Gauge(
 backup_at = Gauge("staffetta_backup_seconds", "Unix time of the last backup; 0 for none.", registry=REGISTRY)
 backup_verified_at = Gauge(
     "staffetta_backup_verified_seconds",
-    "Unix time at which a backup was last opened and found whole.",
+    "Unix time at which the node last read a backup again after making it, and found all in it.",
     registry=REGISTRY,
 )
+backup_opened_at = Gauge(
+    "staffetta_backup_opened_seconds", "Unix time at which two people last opened a backup.", registry=REGISTRY
+)
+clock_offset = Gauge(
+    "staffetta_clock_offset_seconds", "How far other agencies' clocks are ahead: the middle one.", registry=REGISTRY
+)
+locked = Gauge("staffetta_locked", "1 while nobody can sign in, by an emergency lock.", registry=REGISTRY)
 disk_free = Gauge("staffetta_disk_free_bytes", "Free space where the data folder lies.", registry=REGISTRY)
+peer_waiting = Gauge(
+    "staffetta_peer_outbox_messages",
+    "Messages that wait for one agency; only with metrics_peers.",
+    ["peer"],
+    registry=REGISTRY,
+)
+peer_heard = Gauge(
+    "staffetta_peer_heard_seconds",
+    "Unix time at which one agency was last heard; only with metrics_peers.",
+    ["peer"],
+    registry=REGISTRY,
+)
 last_tick = Gauge("staffetta_last_tick_seconds", "Unix time of the scheduler's last tick.", registry=REGISTRY)
 request_seconds = Histogram(
     "staffetta_peer_request_seconds",

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, func, select
 
 from node import metrics
 from node.casework import silence
+from node.exchange import peers
+from node.office import lock
 from node.storage import files
 from node.storage.database import Database
 from node.storage.here import Here
@@ -26,10 +28,11 @@ BACKUP_NOTE: Final = "last-backup.json"
 
 
 class BackupNote(msgspec.Struct, kw_only=True):
-    """Unix times; 0 for never."""
+    """Unix times; 0 for never. `verified`: by the node, as it was made; `opened`: by two people with the sheets."""
 
     made: int = 0
     verified: int = 0
+    opened: int = 0
 
 
 def read_note(data_dir: Path) -> BackupNote:
@@ -40,10 +43,9 @@ def read_note(data_dir: Path) -> BackupNote:
         return BackupNote()
 
 
-def note_backup(data_dir: Path, *, made: int | None = None, verified: int | None = None) -> None:
-    """Remember that a backup was made or verified, so that metrics and `doctor` know."""
-    note = read_note(data_dir)
-    note.made, note.verified = made or note.made, verified or note.verified
+def note_backup(data_dir: Path, **at: int) -> None:
+    """Remember when a backup was made, verified or opened, so that metrics and `doctor` know."""
+    note = msgspec.structs.replace(read_note(data_dir), **at)
     files.replace_secret(data_dir / BACKUP_NOTE, msgspec.json.encode(note))
 
 
@@ -75,18 +77,33 @@ def counts(db: Connection, now: datetime) -> dict[str, Any]:
         "alerts_unacknowledged": count(alerts, waits),
         "mail_failing": count(mailings, mailings.c.failures > 0),
         "certificate_until": certificate_until(db),
-        "clock_offset": db.execute(select(func.max(func.abs(agencies.c.clock_offset_seconds)))).scalar() or 0,
+        "clock_offset": peers.clock_offset(db, now),
+        "locked": lock.is_locked(db),
     }
 
 
-async def measure(data_dir: Path, database: Database, here: Here, now: datetime) -> None:
+def of_each_peer(db: Connection) -> list[tuple[str, int, datetime | None]]:
+    """For each agency the beginning of its id, how much waits for it, and when it was last heard."""
+    waiting = select(outbox.c.peer, func.count().label("count")).group_by(outbox.c.peer).subquery()
+    query = select(agencies.c.agency, func.coalesce(waiting.c.count, 0), agencies.c.heard_at)
+    rows = db.execute(query.outerjoin(waiting, waiting.c.peer == agencies.c.agency).limit(peers.PEERS_MAX))
+    return [(agency[:12], count, heard) for agency, count, heard in rows]
+
+
+async def measure(data_dir: Path, database: Database, here: Here, now: datetime, *, names_peers: bool = False) -> None:
     """Set every gauge to what is true now."""
+    if names_peers:
+        for gauge in (metrics.peer_waiting, metrics.peer_heard):
+            gauge.clear()
+        for peer, count, heard in await database.read(of_each_peer):
+            metrics.peer_waiting.labels(peer).set(count)
+            metrics.peer_heard.labels(peer).set(0 if heard is None else heard.timestamp())
     found = await database.read(counts, now)
-    found.pop("clock_offset")
     for name, value in found.items():
         getattr(metrics, name).set(value)
     metrics.sealing_key_until.set(max((entry.not_after for entry in here.keystore.kem_entries(now)), default=0))
     note = read_note(data_dir)
     metrics.backup_at.set(note.made)
     metrics.backup_verified_at.set(note.verified)
+    metrics.backup_opened_at.set(note.opened)
     metrics.disk_free.set(shutil.disk_usage(data_dir).free)

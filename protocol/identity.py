@@ -256,6 +256,7 @@ _NODE: Final = msgspec.json.Decoder(NodeCertificate)
 _DESK: Final = msgspec.json.Decoder(DeskCertificate)
 _BUNDLE: Final = msgspec.json.Decoder(Bundle)
 _SIGNED: Final = msgspec.json.Decoder(Signed)
+DECODE_NODE: Final = _NODE
 DECODE_ROSTER: Final = msgspec.json.Decoder(RosterEntry)
 DECODE_DESK: Final = _DESK
 DECODE_OFFICER: Final = _OFFICER
@@ -265,6 +266,11 @@ DECODE_RECOVERY: Final = msgspec.json.Decoder(RecoveryCertificate)
 def decode_signed(raw: bytes) -> Signed:
     """Parse a signed statement of at most the size of a bundle, without verifying anything."""
     return decode(raw, _SIGNED, BUNDLE_MAX_BYTES * 2)
+
+
+def claimed_agency(signed: Signed) -> str:
+    """Which agency a bundle says it is of; nothing is verified yet."""
+    return decode(signed.statement, _BUNDLE, BUNDLE_MAX_BYTES).agency
 
 
 def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:

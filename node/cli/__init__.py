@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, keep, local, move, proof, remote, trail
+from node.cli import ahead, guard, keep, local, move, proof, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -48,6 +48,8 @@ for command in (
     remote.referral,
     remote.outbox,
     remote.keys,
+    guard.lock,
+    guard.unlock,
     trail.audit,
     keep.backup,
     keep.restore,

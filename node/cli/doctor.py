@@ -1,66 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short examination: settings, keys, disk, whether the node answers, its certificate. Changes nothing."""
+"""A short examination, before users find what is wrong. Changes nothing; says of each finding what to do.
+
+What is on this machine is looked at here, what answers over the network in `node.cli.outside`, at the same time.
+"""
 
 from __future__ import annotations
 
 import shutil
-import socket
 import sqlite3
-import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, Final
+from urllib.parse import quote
 
-from node import config
-from node.cli.client import Client
+from sqlalchemy import Connection, select
+
+from node import config, watch
+from node.cli import outside
 from node.errors import NodeError
-from node.storage import files
+from node.exchange import callback, peers
+from node.office import audit, lock, roster, setup
+from node.storage import files, revision, tables
+from node.storage.here import Here
 from node.storage.keystore import Keystore
-from protocol import crypto
-from protocol.encoding import seconds
+from node.storage.settings import get_setting
+from protocol import crypto, identity
+from protocol.directory import Directory
+from protocol.encoding import DAY_SECONDS, seconds
 from protocol.errors import ProtocolError
 
 #: Below this the database may soon not be able to take what peers send.
-FREE_MIN_BYTES = 500 * 1024 * 1024
-CERTIFICATE_DAYS = 14
-CLOCK_SECONDS = 300
-BACKLOG_SECONDS = 24 * 3600
-BACKUP_DAYS = 3
-CONNECT_SECONDS = 2
+FREE_MIN_BYTES: Final = 500 * 1024 * 1024
+#: Certificates and keys that end within so many days are a finding: long enough for two people to meet with the root.
+KEYS_END_DAYS: Final = 30
+BACKLOG_SECONDS: Final = 24 * 3600
+BACKUP_DAYS: Final = 3
+#: A node of this age without any backup is no longer being set up.
+BACKUP_FIRST_DAYS: Final = 7
+#: Reading all of a larger file would take longer than somebody waits; `--thorough` does it.
+QUICK_CHECK_MAX_BYTES: Final = 256 * 1024 * 1024
+#: Corruption when two connections write or checkpoint at one moment: 3.7.0 to 3.51.2, repaired in two older lines too.
+_WAL_FAULT: Final = ((3, 7, 0), (3, 51, 3))
+_WAL_REPAIRED: Final = (((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)))
+
+Finding = dict[str, Any]
 
 
-def examine(data_dir: Path) -> list[dict[str, Any]]:
-    """Findings: `what`, `ok`, and a `text` that says what to do."""
-    findings: list[dict[str, Any]] = []
-
-    def look(what: str, check: Any) -> Any:
+def examine(data_dir: Path, *, thorough: bool = False) -> list[Finding]:
+    """Findings: `what`, `ok`, and a `text` that says what to do; `code` when something is wrong."""
+    now = datetime.now(UTC)
+    findings = [
+        look("settings", partial(_settings, data_dir)),
+        look("primitives", _primitives),
+        look("modes", partial(_modes, data_dir)),
+        look("disk", partial(_disk, data_dir)),
+        look("keys", partial(_keys, data_dir, now)),
+    ]
+    if not findings[0]["ok"]:
+        return findings  # without settings nothing else can be found
+    settings = config.load(data_dir)
+    with ThreadPoolExecutor(4, thread_name_prefix="doctor") as pool:
+        asked = {
+            "node": pool.submit(look, "node", partial(outside.node, data_dir)),
+            "address": pool.submit(look, "address", partial(outside.address, settings)),
+            "mail": pool.submit(look, "mail", partial(outside.mail, settings)),
+        }
         try:
-            text = check()
+            with _reading(settings) as db:
+                here = setup.load_here(db, Keystore.open(data_dir / "keys"), Directory())
+                called = pool.submit(outside.call_back, here, peers.heard_last(db, now, callback.ASKED_MAX), now)
+                findings += _in_database(db, here, settings, now, thorough)
+                clocks = peers.clock_offset(db, now)
         except (NodeError, ProtocolError) as error:
-            findings.append({"what": what, "ok": False, "text": error.text, "code": error.code})
-            return None
-        findings.append({"what": what, "ok": True, "text": text})
-        return text
-
-    look("settings", lambda: _settings(data_dir))
-    look("primitives", _primitives)
-    look("keys", lambda: _keys(data_dir))
-    look("modes", lambda: _modes(data_dir))
-    look("disk", lambda: _disk(data_dir))
-    look("database", lambda: _database(data_dir))
-    look("mail", lambda: _mail(data_dir))
-    look("backups", lambda: _backups(data_dir))
-    look("sqlite", lambda: f"version {sqlite3.sqlite_version}, used with one writer")
-    look("node", lambda: _node(data_dir))
-    look("address", lambda: _address(data_dir))
+            findings.append(_bad("database", error))
+        else:
+            try:
+                found = called.result()
+            except (NodeError, ProtocolError) as error:
+                findings.append(_bad("reach", error))
+                found = []
+            else:
+                findings.append(look("reach", partial(outside.reach, found)))
+            findings.append(look("version", partial(outside.newest, data_dir, found)))
+            findings.append(look("clock", partial(outside.clock, found, clocks)))
+        findings += [one.result() for one in asked.values()]
+    findings.append(look("backups", partial(_backups, settings, now)))
     return findings
+
+
+def look(what: str, check: Callable[[], str]) -> Finding:
+    """One finding; a check that fails in a way nobody foresaw is a finding too, never a traceback."""
+    try:
+        return {"what": what, "ok": True, "text": check()}
+    except (NodeError, ProtocolError) as error:
+        return _bad(what, error)
+    except Exception as error:  # noqa: BLE001  the others are still worth knowing
+        kind = type(error).__name__
+        return {"what": what, "ok": False, "text": f"This could not be examined ({kind}).", "code": "internal"}
+
+
+def _bad(what: str, error: NodeError | ProtocolError) -> Finding:
+    return {"what": what, "ok": False, "text": error.text, "code": error.code}
+
+
+# -- this machine ----------------------------------------------------------------------------------------------------
 
 
 def _settings(data_dir: Path) -> str:
     loaded = config.load(data_dir)
+    for name, what in (
+        (loaded.database.password_file, "the database's password"),
+        (loaded.post.password_file, "the mail password"),
+        (loaded.listen.tls_key, "the TLS key"),
+    ):
+        if name is not None:
+            files.read_secret(files.secret_path(data_dir, name), what)
     return f"answers on {loaded.listen.host}:{loaded.listen.port}"
 
 
@@ -69,66 +127,93 @@ def _primitives() -> str:
     return "give the known answers"
 
 
-def _keys(data_dir: Path) -> str:
+def _keys(data_dir: Path, now: datetime) -> str:
     store = Keystore.open(data_dir / "keys")
-    entries = store.kem_entries(datetime.now(UTC))
+    entries = store.kem_entries(now)
     if not entries:
         raise NodeError("keys-old", "Every sealing key is too old for peers. Start the node: it makes a new one.")
-    days = (max(entry.not_after for entry in entries) - seconds(datetime.now(UTC))) // 86_400
+    days = (max(entry.not_after for entry in entries) - seconds(now)) // DAY_SECONDS
+    if days < identity.KEM_USE_DAYS - 2 * identity.KEM_ROTATE_DAYS:
+        raise NodeError(
+            "keys-old", f"No new sealing key was made; the last ends in {days} days. Run: staffetta keys rotate"
+        )
     return f"{len(store.kem_keys)} sealing keys, the newest for {days} more days"
 
 
 def _modes(data_dir: Path) -> str:
     """Everything in the folder is the node's alone."""
     for path in (data_dir, *data_dir.rglob("*")):
-        if not path.is_symlink() and path.stat().st_mode & 0o077 and path.name != config.NAME:
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue  # the node works while we look
+        if not path.is_symlink() and mode & 0o077 and path.name != config.NAME:
             raise NodeError("modes", f"Others can reach {path}. Run: chmod -R go-rwx {data_dir}")
     return "nobody else can read or write the folder"
 
 
-def _database(data_dir: Path) -> str:
-    """Whole, of this version, with certificates and clocks in order, and nothing waiting too long."""
-    from node import watch
-    from node.storage import revision
+def _disk(data_dir: Path) -> str:
+    free = shutil.disk_usage(data_dir).free
+    if free < FREE_MIN_BYTES:
+        raise NodeError("disk", f"Only {free // 2**20} MiB are free. Make room before the node has to refuse mail.")
+    return f"{free // 2**20} MiB free"
 
-    now = datetime.now(UTC)
-    with _reading(data_dir) as db:
-        if not revision.is_current(db):
-            raise NodeError("schema", "The database is of another version. Start the node once, or: staffetta migrate")
-        if db.dialect.name == "sqlite" and db.exec_driver_sql("PRAGMA quick_check").scalar() != "ok":
-            raise NodeError("database-damaged", "The database is damaged. Stop the node and restore the last backup.")
-        found = watch.counts(db, now)
-    days = (found["certificate_until"] - seconds(now)) // 86_400
-    if days < CERTIFICATE_DAYS:
-        raise NodeError("certificate", f"The node's certificate ends in {days} days. Plan to renew it with the root.")
-    if found["clock_offset"] > CLOCK_SECONDS:
-        raise NodeError(
-            "clock", f"Peers' clocks differ by {found['clock_offset']} s from ours. Check the time service."
-        )
-    if found["oldest"] > BACKLOG_SECONDS:
-        hours = int(found["oldest"] // 3600)
-        raise NodeError("backlog", f"A message waits for {hours} h. See `staffetta outbox`, telephone that agency.")
-    if found["alarms_open"]:
-        raise NodeError("alarms", f"{found['alarms_open']} alarms are open. Sign in as administrator and look at them.")
-    return f"whole; certificate for {days} more days; {found['queued']} messages wait, {found['tasks_open']} tasks open"
+
+def _backups(settings: config.Config, now: datetime) -> str:
+    note, at = watch.read_note(settings.data_dir), seconds(now)
+    if not note.made:
+        made_at = int((settings.data_dir / "keys" / "node.key").stat().st_mtime)
+        if at - made_at > BACKUP_FIRST_DAYS * DAY_SECONDS:
+            raise NodeError(
+                "backup-none", "There is no backup. Run: staffetta backup --to FOLDER, and start its timer."
+            )
+        return "none yet: staffetta backup --to FOLDER"
+    if at - note.made > BACKUP_DAYS * DAY_SECONDS:
+        days = (at - note.made) // DAY_SECONDS
+        raise NodeError("backup-old", f"The last backup is {days} days old. Look at its timer and its log.")
+    opened = (
+        "no two people have opened one" if not note.opened else f"opened {(at - note.opened) // DAY_SECONDS} days ago"
+    )
+    return f"the last is {(at - note.made) // 3600} h old; {opened}"
+
+
+# -- the database ----------------------------------------------------------------------------------------------------
+
+
+def _in_database(db: Connection, here: Here, settings: config.Config, now: datetime, thorough: bool) -> list[Finding]:
+    """Each on its own: one fault does not hide the next."""
+    findings = [look("sqlite", partial(_sqlite, db)), look("database", partial(_database, db, settings, thorough))]
+    if not findings[-1]["ok"]:
+        return findings
+    counts = watch.counts(db, now)
+    findings += [
+        look("certificates", partial(_certificates, db, here, now)),
+        look("backlog", partial(_backlog, counts)),
+        look("alarms", partial(_alarms, counts)),
+        look("lock", partial(_lock, db)),
+    ]
+    if thorough:
+        findings.append(look("trail", partial(_trail, db)))
+    return findings
 
 
 @contextmanager
-def _reading(data_dir: Path) -> Iterator[Any]:
+def _reading(settings: config.Config) -> Iterator[Connection]:
     """A connection that only reads, beside a node that serves."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     from node.storage import engines
 
-    chosen = config.load(data_dir).database
+    data_dir, chosen = settings.data_dir, settings.database
     url = engines.parse_url(chosen.url, data_dir)
     if url.get_backend_name() == engines.SQLITE:
         engine = create_engine(f"sqlite:///file:{quote(str(url.database))}?mode=ro&uri=true", hide_parameters=True)
     else:
-        secret = {}
+        secret: dict[str, Any] = {"connect_timeout": outside.CONNECT_SECONDS}
         if chosen.password_file is not None:
-            secret["password"] = files.read_secret(data_dir / chosen.password_file, "the database password").decode()
+            path = files.secret_path(data_dir, chosen.password_file)
+            secret["password"] = files.read_secret(path, "the database's password").decode().strip()
         engine = create_engine(url, hide_parameters=True, connect_args=secret)
     try:
         with engine.connect() as db:
@@ -141,60 +226,81 @@ def _reading(data_dir: Path) -> Iterator[Any]:
         engine.dispose()
 
 
-def _mail(data_dir: Path) -> str:
-    post = config.load(data_dir).post
-    if not post.host:
-        return "not set: nobody is told that something waits ([post] in staffetta.toml)"
-    try:
-        socket.create_connection((post.host, post.port), timeout=CONNECT_SECONDS).close()
-    except OSError:
-        raise NodeError("mail", f"{post.host}:{post.port} does not answer. Check [post] and the mail server.") from None
-    return f"{post.host} answers"
+def _sqlite(db: Connection) -> str:
+    if db.dialect.name != "sqlite":
+        return f"not used; PostgreSQL {db.exec_driver_sql('SHOW server_version').scalar()}"
+    found = sqlite3.sqlite_version_info
+    repaired = any(low <= found < high for low, high in _WAL_REPAIRED)
+    if _WAL_FAULT[0] <= found < _WAL_FAULT[1] and not repaired:
+        return (
+            f"version {sqlite3.sqlite_version} has the WAL-reset fault, which needs two writers at once: the node has "
+            "one. Never open node.db with another program that writes while the node runs."
+        )
+    return f"version {sqlite3.sqlite_version}, without a fault that is known to us"
 
 
-def _backups(data_dir: Path) -> str:
-    from node.watch import read_note
+def _database(db: Connection, settings: config.Config, thorough: bool) -> str:
+    if not revision.is_current(db):
+        if revision.is_known(db):
+            raise NodeError("schema", "The database is of an older version. Start the node once, or: staffetta migrate")
+        raise NodeError("schema-newer", "The database is of a newer version than this program. Install that version.")
+    if db.dialect.name != "sqlite":
+        return f"answers, version {revision.newest()}"
+    size = (settings.data_dir / "node.db").stat().st_size if (settings.data_dir / "node.db").exists() else 0
+    if size > QUICK_CHECK_MAX_BYTES and not thorough:
+        return f"version {revision.newest()}, {size // 2**20} MiB; staffetta doctor --thorough reads all of it"
+    check = "integrity_check" if thorough else "quick_check"
+    damaged = db.exec_driver_sql(f"PRAGMA {check}").scalar() != "ok"
+    if damaged or (thorough and db.exec_driver_sql("PRAGMA foreign_key_check").first() is not None):
+        raise NodeError("database-damaged", "The database is damaged. Stop the node and restore the last backup.")
+    return f"whole, version {revision.newest()}, {size // 2**20} MiB"
 
-    if not config.load(data_dir).database.url.startswith("sqlite"):
-        return "on PostgreSQL they are the database's own"
-    note, now = read_note(data_dir), seconds(datetime.now(UTC))
-    if not note.made:
-        return "none yet: staffetta backup --to FOLDER"
-    if now - note.made > BACKUP_DAYS * 86_400:
-        raise NodeError("backup-old", f"The last backup is {(now - note.made) // 86_400} days old. Look at its timer.")
-    verified = "never verified" if not note.verified else f"verified {(now - note.verified) // 86_400} days ago"
-    return f"the last is {(now - note.made) // 3600} h old, {verified}"
+
+def _certificates(db: Connection, here: Here, now: datetime) -> str:
+    """The node's, its officers' and its desks': who has to renew what, before peers refuse it."""
+    at = seconds(now)
+    ends: list[tuple[int, str]] = [(watch.certificate_until(db), "The node's certificate ends")]
+    active = set(db.execute(select(tables.staff.c.id).where(tables.staff.c.status == "active")).scalars())
+    ends += [
+        (officer.certificate.not_after, "An officer's certificate ends")
+        for officer in roster.officers(db, here).values()
+        if officer.staff_id in active
+    ]
+    bundle = get_setting(db, "bundle")
+    if bundle is not None:
+        peer = identity.verify_bundle(bytes.fromhex(bundle), at)
+        ends += [(desk.key_until, f"The key of the desk “{desk.entry.name}” ends") for desk in peer.desks]
+    first, what = min(ends)
+    days = (first - at) // DAY_SECONDS
+    if days < KEYS_END_DAYS:
+        raise NodeError("certificate", f"{what} in {days} days. See `staffetta keys --help`, and the page “Desks”.")
+    return f"the first to end has {days} more days"
 
 
-def _address(data_dir: Path) -> str:
-    """Our public address answers, over TLS that can be trusted and does not end soon. Asked from this machine."""
-    address = config.load(data_dir).agency.address
-    parts = urlsplit(address)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS) as plain:
-            if parts.scheme != "https":
-                return f"{address} answers"
-            with ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname) as secured:
-                end = (secured.getpeercert() or {}).get("notAfter")
-    except (OSError, ValueError):
+def _backlog(counts: dict[str, Any]) -> str:
+    if counts["oldest"] > BACKLOG_SECONDS:
+        hours = int(counts["oldest"] // 3600)
+        raise NodeError("backlog", f"A message waits for {hours} h. See `staffetta outbox`, telephone that agency.")
+    return f"{counts['queued']} messages wait, none for long"
+
+
+def _alarms(counts: dict[str, Any]) -> str:
+    if counts["alarms_open"]:
         raise NodeError(
-            "address", f"{address} cannot be reached from here. Check the name, the front, and its certificate."
-        ) from None
-    days = int(ssl.cert_time_to_seconds(str(end)) - seconds(datetime.now(UTC))) // 86_400
-    if days < CERTIFICATE_DAYS:
-        raise NodeError("tls", f"The TLS certificate of {address} ends in {days} days. Renew it.")
-    return f"{address} answers; its TLS certificate is good for {days} more days"
+            "alarms", f"{counts['alarms_open']} alarms are open. Sign in as administrator and look at them."
+        )
+    return f"none; {counts['tasks_open']} tasks wait for people"
 
 
-def _disk(data_dir: Path) -> str:
-    free = shutil.disk_usage(data_dir).free
-    if free < FREE_MIN_BYTES:
-        raise NodeError("disk", f"Only {free // 2**20} MiB are free. Make room before the node has to refuse mail.")
-    return f"{free // 2**20} MiB free"
+def _lock(db: Connection) -> str:
+    if lock.is_locked(db):
+        raise NodeError("locked", "The node is locked: nobody can sign in. When it is safe again: staffetta unlock")
+    return "open for its people"
 
 
-def _node(data_dir: Path) -> str:
-    client = Client(data_dir)
-    client.get("/api/v1/openapi.json")
-    return "answers on its socket"
+def _trail(db: Connection) -> str:
+    for chain, _ in audit.chains(db):
+        _, broken = audit.verify(db, chain)
+        if broken is not None:
+            raise NodeError("trail", f"The trail does not fit at entry {broken}. Keep a copy and tell your director.")
+    return "every entry fits the one before"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,9 +37,10 @@ def backup(context: click.Context, folder: Path | None) -> None:
     target = (folder or settings.data_dir.with_name(f"{settings.data_dir.name}-backups")).absolute()
     progress("Copying …", as_json=settings.as_json)
     made = backups.make(settings.data_dir, target, version("staffetta"), datetime.now(UTC))
-    watch.note_backup(settings.data_dir, made=int(datetime.now(UTC).timestamp()))
-    result = {"file": str(made.path), "bytes": made.size, "removed": made.removed}
-    text = f"{made.path}: {made.size // 1024} KiB. Keep it on another machine."
+    at = int(datetime.now(UTC).timestamp())
+    watch.note_backup(settings.data_dir, made=at, verified=at)
+    result = {"file": str(made.path), "bytes": made.size, "removed": made.removed, "found": made.found}
+    text = f"{made.path}: {made.size // 1024} KiB, read again and whole. Keep it on another machine."
     if made.removed:
         text += f" {made.removed} older than 35 days removed."
     show(result, as_json=settings.as_json, text=text)
@@ -51,12 +53,13 @@ def backup(context: click.Context, folder: Path | None) -> None:
 @pass_settings
 def backup_verify(settings: Settings, file: Path, sheet_a: Path | None, sheet_b: Path | None) -> None:
     """Open a backup in a private place, check it, and throw the copy away. Needs both sheets."""
-    from node import backup as backups
     from node import config, watch
+    from node import restore as restores
 
-    found = backups.verify(file.absolute(), _key(sheet_a, sheet_b))
+    with tempfile.TemporaryDirectory(prefix="staffetta-") as scratch:
+        found = restores.verify(file.absolute(), _key(sheet_a, sheet_b), Path(scratch))
     if (settings.data_dir / config.NAME).exists():
-        watch.note_backup(settings.data_dir, verified=int(datetime.now(UTC).timestamp()))
+        watch.note_backup(settings.data_dir, opened=int(datetime.now(UTC).timestamp()))
     made = datetime.fromtimestamp(found["made_at"], UTC)
     text = (
         f"The backup of {made:%d %B %Y, %H:%M} UTC is whole: {found['messages']} messages, "
@@ -70,14 +73,32 @@ def backup_verify(settings: Settings, file: Path, sheet_a: Path | None, sheet_b:
 @click.option("--sheet-a", type=_FILE, help="A file (mode 0600) with sheet A instead of the prompt.")
 @click.option("--sheet-b", type=_FILE, help="A file (mode 0600) with sheet B instead of the prompt.")
 @click.option("--ledger", type=_FILE, help="The list of erasures. Default: the one that lies beside the backup.")
+@click.option("--database", "url", help="An empty PostgreSQL database instead of SQLite in the folder.")
+@click.option(
+    "--database-password-file", "password_file", metavar="PATH", help="The file (mode 0600) with its password."
+)
 @pass_settings
-def restore(settings: Settings, file: Path, sheet_a: Path | None, sheet_b: Path | None, ledger: Path | None) -> None:
-    """Bring a node back from a backup into the data folder, which must be new. Needs both sheets."""
-    from node import backup as backups
+def restore(
+    settings: Settings,
+    file: Path,
+    sheet_a: Path | None,
+    sheet_b: Path | None,
+    ledger: Path | None,
+    url: str | None,
+    password_file: str | None,
+) -> None:
+    """Bring a node back from a backup into the data folder, which must be new or empty. Needs both sheets."""
+    from node import config
+    from node import restore as restores
 
+    if url is None and password_file is not None:
+        raise click.UsageError("Name the database too: --database postgresql+psycopg://USER@HOST/NAME")
     progress("Opening …", as_json=settings.as_json)
     key = _key(sheet_a, sheet_b)
-    found = backups.restore(file.absolute(), settings.data_dir, key, datetime.now(UTC), ledger=ledger)
+    database = None if url is None else config.Database(url=url, password_file=password_file)
+    found = restores.restore(
+        file.absolute(), settings.data_dir, key, datetime.now(UTC), ledger=ledger, database=database
+    )
     made = datetime.fromtimestamp(found["made_at"], UTC)
     text = (
         f"The node of {made:%d %B %Y, %H:%M} UTC is in {settings.data_dir}. What was erased since was erased again "
@@ -90,7 +111,7 @@ def restore(settings: Settings, file: Path, sheet_a: Path | None, sheet_b: Path 
 
 def _key(sheet_a: Path | None, sheet_b: Path | None) -> KemKey:
     """The recovery key from two sheets, typed unseen or in secret files; never from the command line."""
-    from node import backup as backups
+    from node import restore as backups
     from node.storage import files
 
     texts = []

@@ -17,7 +17,7 @@ import msgspec
 
 from node import config
 from node.cli.context import Settings, pass_settings
-from node.cli.output import progress, show
+from node.cli.output import progress, qr, show
 from node.errors import ConfigError
 from node.place import Duty
 from protocol.codes import AgencyType, Role
@@ -89,9 +89,24 @@ def init(
         f"For your authenticator app:\n    {result['totp_uri']}\n\n"
         f"Now: staffetta --data {settings.data_dir} serve"
     )
+    if file is None and not settings.as_json:
+        text = f"{_pictures(result)}\n{text}"
     show(result, as_json=settings.as_json, text=text)
     if file is None and not settings.as_json:
         _check_written_down(result)
+
+
+def _pictures(result: dict[str, Any]) -> str:
+    """The same once more as QR codes: for the authenticator, and for a sheet on a device without a network."""
+    drawn = []
+    for name, key in (
+        ("Root seed", "root_seed"),
+        ("Recovery sheet A", "sheet_a"),
+        ("Recovery sheet B", "sheet_b"),
+        ("For your authenticator app", "totp_uri"),
+    ):
+        drawn.append(f"\n{name}:\n{qr(result[key])}")
+    return "\n".join(drawn) + "\nNever photograph the first three with a telephone: its pictures travel."
 
 
 def _check_written_down(result: dict[str, Any]) -> None:
@@ -232,12 +247,13 @@ def migrate(settings: Settings) -> None:
 
 
 @click.command()
+@click.option("--thorough", is_flag=True, help="Read all of the database and of the trail; takes longer.")
 @pass_settings
-def doctor(settings: Settings) -> None:
+def doctor(settings: Settings, thorough: bool) -> None:
     """Look for what is wrong before users find it. Ends with 1 if something is."""
     from node.cli.doctor import examine
 
-    findings = examine(settings.data_dir)
+    findings = examine(settings.data_dir, thorough=thorough)
     bad = [finding for finding in findings if not finding["ok"]]
     lines = [f"{'ok ' if f['ok'] else '!! '} {f['what']}: {f['text']}" for f in findings]
     show({"findings": findings}, as_json=settings.as_json, text="\n".join(lines))

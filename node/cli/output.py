@@ -78,6 +78,17 @@ def _refuse(code: str, text: str, as_json: bool, problems: Sequence[Mapping[str,
     return REFUSED
 
 
+def qr(text: str) -> str:
+    """A QR code in half blocks, for a terminal."""
+    import io
+
+    import segno
+
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(drawn, compact=True)
+    return drawn.getvalue()
+
+
 def progress(text: str, *, as_json: bool) -> None:
     """One line about something that takes long, on stderr so that it does not mix with the result."""
     if not as_json:

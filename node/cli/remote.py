@@ -145,6 +145,23 @@ def staff_disable(settings: Settings, handle: str) -> None:
     show(answer, as_json=settings.as_json, text=f"{handle} has no access any more.")
 
 
+@staff.command("signout")
+@click.argument("handle", required=False)
+@click.option("--everybody", is_flag=True, help="All people of the agency, you too.")
+@pass_settings
+def staff_signout(settings: Settings, handle: str | None, everybody: bool) -> None:
+    """Sign HANDLE out everywhere: a lost telephone, a forgotten computer. Or everybody."""
+    if (handle is None) != everybody:
+        raise click.UsageError("Name one person, or say --everybody.")
+    client = settings.client()
+    if handle is None:
+        answer = client.post("/api/v1/staff/signout")
+    else:
+        found = _one(client.get("/api/v1/staff")["staff"], "handle", handle, "person")
+        answer = client.post(f"/api/v1/staff/{found['id']}/signout")
+    show(answer, as_json=settings.as_json, text=f"{answer['ended']} sessions ended.")
+
+
 @click.group()
 def desk() -> None:
     """Desks: teams that receive referrals."""

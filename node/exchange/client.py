@@ -17,6 +17,7 @@ from protocol.invite import REQUEST_MAX
 ENVELOPES_PATH: Final = "/staffetta/v1/envelopes"
 CONFIRM_PATH: Final = "/staffetta/v1/confirm"
 BUNDLE_PATH: Final = "/.well-known/staffetta"
+ANNOUNCE_PATH: Final = "/staffetta/v1/bundle"
 #: Long enough for 4 MiB over a bad line (70 kB/s), shorter than a lease.
 REQUEST_SECONDS: Final = 60
 CONNECT_SECONDS: Final = 10
@@ -131,3 +132,8 @@ async def post_invite(client: Client, address: str, body: bytes) -> bytes:
 async def post_confirmation(client: Client, address: str, body: bytes) -> bytes:
     """Tell a node that its fingerprint was heard. Returns its own confirmation, or nothing."""
     return await client.post(address, CONFIRM_PATH, body, 64 * 1024)
+
+
+async def post_bundle(client: Client, address: str, bundle: bytes) -> None:
+    """Tell a node where we are now. Raises TransportError, also when it was refused."""
+    await client.post(address, ANNOUNCE_PATH, bundle, 1024)

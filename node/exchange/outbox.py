@@ -304,7 +304,13 @@ _LEASE = (
 _HEARD = (
     update(agencies)
     .where(agencies.c.agency == bindparam("peer"))
-    .values(heard_at=bindparam("at"), failures=0, retry_at=None)
+    .values(
+        heard_at=bindparam("at"),
+        failures=0,
+        retry_at=None,
+        clock_offset_seconds=bindparam("ahead"),
+        clock_seen_at=bindparam("at"),
+    )
 )
 _RETRY = select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer"))
 
@@ -449,7 +455,9 @@ def settle(
     settled = store_receipts(db, here, hooks, now, dispatch.peer, receipts)
     faults.point("settle-before-commit")
     if settled:
-        db.execute(_HEARD, {"peer": dispatch.peer, "at": now})
+        # What it signed a moment ago says what time it is there: for whoever has to find out whose clock is wrong.
+        ahead = max(receipt.created for receipt, _ in receipts) - seconds(now)
+        db.execute(_HEARD, {"peer": dispatch.peer, "at": now, "ahead": ahead})
     left = [claimed.number for claimed in dispatch.claimed if claimed.message_id not in settled]
     if left:
         db.execute(update(outbox).where(outbox.c.number.in_(left)).values(lease_until=None))

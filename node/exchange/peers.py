@@ -6,8 +6,11 @@ An agency is `verified` only when both are known: our person heard theirs, and t
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any, Final
 
 import structlog
@@ -15,7 +18,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
-from node.storage.settings import get_setting
+from node.storage.settings import get_setting, set_setting
 from node.storage.tables import agencies, invites, outbox
 from protocol import crypto, identity, invite
 from protocol.codes import AgencyType
@@ -30,6 +33,8 @@ log = structlog.get_logger(__name__)
 #: A network of agencies in one region; the members' list will replace the invites long before.
 PEERS_MAX: Final = 2_000
 INVITES_MAX: Final = 50
+#: The setting that lists the agencies that do not know our new address yet.
+ANNOUNCE: Final = "announce_to"
 
 
 def create_invite(
@@ -71,7 +76,7 @@ def register(db: Connection, here: Here, hooks: Hooks, now: datetime, request: I
     invite.check_possession(request.possession, peer, invite=request.invite, us=here.agency)
     store_peer(db, here, now, peer)
     db.execute(update(invites).where(invites.c.id == row.id).values(used_at=now, used_by=peer.agency))
-    ours = _own_bundle(db)
+    ours = own_bundle(db)
     proof = invite.possession(here.keystore.node, request.invite, here.agency, peer.agency, ours, seconds(now))
     return encode(InviteAnswer(bundle=ours, possession=proof, type=peer.type))
 
@@ -80,7 +85,7 @@ def invite_request(db: Connection, here: Here, now: datetime, made: Invite) -> b
     """What we post to accept an invite."""
     if made.agency == here.agency:
         raise LocalError("invite-own", "This invite is your own. Give it to the other agency.")
-    ours = _own_bundle(db)
+    ours = own_bundle(db)
     proof = invite.possession(here.keystore.node, made.invite, here.agency, made.agency, ours, seconds(now))
     return encode(InviteRequest(invite=made.invite, secret=made.secret, bundle=ours, possession=proof))
 
@@ -118,6 +123,36 @@ def store_peer(db: Connection, here: Here, now: datetime, peer: Peer) -> None:
     if before is not None and peer.root.hash != before.peer.root.hash:
         log.warning("peer_root_changed", agency=peer.agency)
     db.execute(update(agencies).where(agencies.c.agency == peer.agency).values(**values))
+
+
+def take_bundle(db: Connection, here: Here, now: datetime, raw: bytes) -> None:
+    """An agency that is known has sent its own bundle: it has moved, and its old address may lead nowhere.
+
+    The bundle proves itself as one that was fetched does (Specification, 4.5). Raises RemoteError, also for an agency
+    that is not known or blocked here: nobody joins this way.
+    """
+    signed = identity.decode_signed(raw)
+    member = here.directory.members.get(identity.claimed_agency(signed))
+    if member is None or member.standing is Standing.BLOCKED:
+        raise RemoteError("unknown-sender", "This agency is not known here.", "refused")
+    store_peer(db, here, now, identity.verify_bundle(raw, seconds(now), member.peer))
+
+
+def announce_to(db: Connection) -> list[str]:
+    """The agencies that have not taken our new address yet, by a bundle that we sent."""
+    agencies_left: list[str] = json.loads(get_setting(db, ANNOUNCE) or "[]")
+    return agencies_left
+
+
+def begin_announcing(db: Connection) -> None:
+    """Our address has changed: every agency that is known, and not blocked, has to be told."""
+    known = select(agencies.c.agency).where(agencies.c.standing != Standing.BLOCKED)
+    set_setting(db, ANNOUNCE, json.dumps(list(db.execute(known.limit(PEERS_MAX)).scalars())))
+
+
+def announced(db: Connection, told: Collection[str]) -> None:
+    """These agencies have it."""
+    set_setting(db, ANNOUNCE, json.dumps([agency for agency in announce_to(db) if agency not in told]))
 
 
 def verify_peer(db: Connection, here: Here, actor_id: str, now: datetime, agency: str, digits: str) -> Standing:
@@ -254,6 +289,28 @@ def load_directory(db: Connection, now: datetime, before: Directory | None = Non
     return Directory(members)
 
 
+def heard_last(db: Connection, now: datetime, limit: int) -> list[Peer]:
+    """The verified agencies that were heard last, without any whose bundle is not good now."""
+    query = select(agencies.c.bundle).where(agencies.c.standing == Standing.VERIFIED)
+    found = []
+    for raw in db.execute(query.order_by(agencies.c.heard_at.desc().nulls_last()).limit(limit)).scalars():
+        try:
+            found.append(identity.verify_bundle(raw, seconds(now)))
+        except RemoteError:
+            continue
+    return found
+
+
+def clock_offset(db: Connection, now: datetime) -> int:
+    """By how many seconds other agencies' clocks are ahead of ours, as they signed it in the last week: the middle one.
+
+    One agency with a wrong clock moves it little; our own wrong clock moves all.
+    """
+    recent = agencies.c.clock_seen_at > now - timedelta(days=7)
+    offsets = db.execute(select(agencies.c.clock_offset_seconds).where(recent)).scalars().all()
+    return round(median(offsets)) if offsets else 0
+
+
 def _member(here: Here, agency: str) -> Member:
     member = here.directory.members.get(agency)
     if member is None:
@@ -261,7 +318,8 @@ def _member(here: Here, agency: str) -> Member:
     return member
 
 
-def _own_bundle(db: Connection) -> bytes:
+def own_bundle(db: Connection) -> bytes:
+    """The bundle that we published last. Raises LocalError `not-initialised`."""
     stored = get_setting(db, "bundle")
     if stored is None:
         raise LocalError("not-initialised", "This node has no key bundle yet. Start it once: staffetta serve")

@@ -19,7 +19,14 @@ from node.clock import Clock
 from node.errors import NodeError
 from node.exchange import inbox, outbox, peers, resend
 from node.exchange.batch import Received
-from node.exchange.client import ENVELOPES_PATH, Client, TransportError, fetch_bundle, post_confirmation
+from node.exchange.client import (
+    ENVELOPES_PATH,
+    Client,
+    TransportError,
+    fetch_bundle,
+    post_bundle,
+    post_confirmation,
+)
 from node.exchange.hooks import Hooks
 from node.storage.database import Database
 from node.storage.here import Here
@@ -41,8 +48,11 @@ REQUESTS_UNDER_WAY: Final = 2
 LOOK_SECONDS: Final = 2.0
 #: With whom something is open and from whom nothing came for so long, a sign of life is exchanged.
 LIFE_SIGN: Final = timedelta(hours=20)
-#: A bundle is fetched again at most this often for one agency.
+#: Agencies that are told of a new address at the same time.
+ANNOUNCED_AT_ONCE: Final = 8
+#: A bundle is fetched again at most this often for one agency; one that could not be fetched, after the second.
 BUNDLE_WAIT: Final = timedelta(minutes=5)
+BUNDLE_RETRY: Final = timedelta(seconds=15)
 
 
 class Worker:
@@ -236,6 +246,9 @@ class Worker:
             await self._database.write(peers.store_peer, self._here, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
+            # Soon again, for whoever was only starting: a node that was restored is not understood before.
+            self._fetched[peer] = now - BUNDLE_WAIT + BUNDLE_RETRY
+            self._claimed.pop(peer, None)
             return False
         await self.reload()
         return True
@@ -249,6 +262,29 @@ class Worker:
     async def look_again(self) -> None:
         """The directory in memory is the one that is stored."""
         self._here.directory = await self._database.read(peers.load_directory, self._clock.now(), self._here.directory)
+
+    async def announce(self) -> None:
+        """After a move: our bundle goes to every agency that has not taken the new address, until each has."""
+        waiting = await self._database.read(peers.announce_to)
+        if not waiting:
+            return
+        bundle = await self._database.read(peers.own_bundle)
+        limit = asyncio.Semaphore(ANNOUNCED_AT_ONCE)
+
+        async def tell(agency: str) -> str | None:
+            member = self._here.directory.members.get(agency)
+            if member is None:
+                return agency
+            try:
+                async with limit:
+                    await post_bundle(self._client, member.peer.address, bundle)
+            except (TransportError, ProtocolError) as error:
+                log.info("move_not_announced", code=error.code, peer=agency)
+                return None
+            return agency
+
+        told = {agency for agency in await asyncio.gather(*(tell(agency) for agency in waiting)) if agency}
+        await self._database.write(peers.announced, told)
 
     # -- contact -----------------------------------------------------------------------------------------------------
 

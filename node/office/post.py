@@ -54,7 +54,9 @@ async def send(data_dir: Path, post: Post, made: EmailMessage) -> None:
     """Hand it to the mail server, over TLS except on this machine. Raises PostError."""
     password = None
     if post.password_file is not None:
-        password = files.read_secret(data_dir / post.password_file, "the mail password").decode().strip()
+        password = (
+            files.read_secret(files.secret_path(data_dir, post.password_file), "the mail password").decode().strip()
+        )
     try:
         await aiosmtplib.send(
             made,

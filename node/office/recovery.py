@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from node.office import audit, roster
+from node.office import audit, lock, roster
 from node.office.staff import Enrolled, seed_aad, set_keys
 from node.storage.here import Here
 from node.storage.tables import staff
@@ -55,8 +55,10 @@ def restore_passphrase(
 ) -> Enrolled:
     """The person signs in with a new passphrase and a new TOTP secret; her keys are the ones she had.
 
-    `key` is from `recovery_from_sheets`: whoever has both sheets may do this. Raises LocalError `unknown-person`.
+    `key` is from `recovery_from_sheets`: whoever has both sheets may do this. Raises LocalError `unknown-person`,
+    `locked`.
     """
+    lock.refuse_if_locked(db)
     row = db.execute(
         select(staff.c.id, staff.c.seed_recovery_sealed).where(staff.c.handle == handle, staff.c.status == "active")
     ).first()

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from node.office import audit, roster, tasks
+from node.office import audit, lock, roster, tasks
 from node.office.actor import Actor
 from node.office.staff import code_hash, is_handle, roles_of, seed_aad, totp_aad
 from node.storage.here import NODE, Here
@@ -64,6 +64,7 @@ def refusal() -> LocalError:
 
 def material(db: Connection, here: Here, handle: str) -> Material:
     """The salt of this account; one made from the name if there is none, so that nobody learns who exists."""
+    lock.refuse_if_locked(db)
     salt = None
     if is_handle(handle):
         salt = db.execute(select(staff.c.seed_salt).where(staff.c.handle == handle)).scalar()
@@ -77,8 +78,9 @@ def sign_in(db: Connection, here: Here, now: datetime, *, handle: str, stretched
     """Start a session, or write down the failure and return None: raising would undo what was written.
 
     `now` is real time. The caller answers None with `refusal`. Every failure writes one audit entry, so that the time
-    it takes does not tell whether there is such an account.
+    it takes does not tell whether there is such an account. Raises LocalError `locked`.
     """
+    lock.refuse_if_locked(db)
     row = None
     if is_handle(handle):
         row = db.execute(select(staff).where(staff.c.handle == handle, staff.c.status == "active")).first()
@@ -129,6 +131,7 @@ def _open_seed(sealed: bytes, staff_id: str, stretched: bytes) -> bytes | None:
 
 def start(db: Connection, now: datetime, staff_id: str, roles: str, seed: bytes) -> SignedIn:
     """A session of this person, for whoever has just shown that she is it. Her oldest one beyond the limit ends."""
+    lock.refuse_if_locked(db)  # in this transaction, whatever way in it is
     session_id, secret, server_secret = crypto.new_id(), crypto.random_bytes(32), crypto.random_bytes(32)
     old = select(sessions.c.id).where(sessions.c.staff_id == staff_id).order_by(sessions.c.seen_at.desc())
     for extra in db.execute(old.offset(SESSIONS_MAX - 1)).scalars().all():
@@ -170,10 +173,11 @@ _SESSION = (
 
 
 def session_actor(db: Connection, now: datetime, session_id: str, secret: bytes) -> tuple[Actor, bool]:
-    """Who this session is, with her keys, and whether `touch` is due. Raises LocalError `signed-out`."""
+    """Who this session is, with her keys, and whether `touch` is due. Raises LocalError `signed-out`, or `locked`."""
     stored = crypto.sha256_hex(session_id.encode())
     row = db.execute(_SESSION, {"session": stored}).first()
     if row is None or row.status != "active":
+        lock.refuse_if_locked(db)  # a lock has ended every session: only then it needs looking at
         raise LocalError("signed-out", "You are not signed in. Sign in and try again.")
     if now >= row.ends_at or now - row.seen_at >= IDLE:
         raise LocalError("signed-out", "You were signed out because nothing was done for a while. Sign in again.")
@@ -228,6 +232,13 @@ def end_all_sessions(db: Connection, actor: Actor, now: datetime, staff_id: str)
         actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
     audit.record(db, now, actor.staff_id, "session.end-all", staff_id)
     return db.execute(delete(sessions).where(sessions.c.staff_id == staff_id)).rowcount
+
+
+def end_everybody(db: Connection, here: Here, actor: Actor, now: datetime) -> int:
+    """Everybody is signed out everywhere, the one who asks too. Returns how many sessions ended."""
+    actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
+    audit.record(db, now, actor.staff_id, "session.end-everybody", here.agency)
+    return db.execute(delete(sessions)).rowcount
 
 
 def purge(db: Connection, now: datetime) -> int:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from node.office import audit, desks, roster, tasks
+from node.office import audit, desks, lock, roster, tasks
 from node.office.actor import Actor, person_kem, person_signer
 from node.storage.here import Here
 from node.storage.tables import desk_keys, desk_wraps, passkeys, sessions, staff
@@ -120,6 +120,7 @@ def enrol(db: Connection, here: Here, now: datetime, *, secret: str, salt: bytes
 
     `stretched` is Argon2id of the passphrase with `salt`, made outside the database's thread.
     """
+    lock.refuse_if_locked(db)
     row = db.execute(
         select(staff.c.id, staff.c.enrol_expires_at).where(staff.c.enrol_hash == _secret_hash(secret))
     ).first()

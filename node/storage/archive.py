@@ -45,8 +45,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key: str
 
 
-def write(target: Path, header: Header, key: KemPublicKey, contents: dict[str, Path]) -> None:
-    """The files are in one sealed file at `target`, whole or not at all, mode 0600, on disk."""
+def write(target: Path, header: Header, key: KemPublicKey, contents: dict[str, Path]) -> bytes:
+    """The files are in one sealed file at `target`, whole or not at all, mode 0600, on disk.
+
+    Returns the secret with which `read_again` opens this one file, to be forgotten right after.
+    """
     new = target.with_name(target.name + ".new")
     new.unlink(missing_ok=True)
     files.create_secret(new, b"")
@@ -68,6 +71,18 @@ def write(target: Path, header: Header, key: KemPublicKey, contents: dict[str, P
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+    return secret
+
+
+def read_again(source: Path, secret: bytes, folder: Path) -> None:
+    """What was just written is read back from the disk into `folder`, each file checked against its hash."""
+    with _opened(source) as file:
+        _, raw = _header(file)
+        file.seek(_SEALED_KEY_BYTES, os.SEEK_CUR)
+        try:
+            _Files(folder).take_all(_chunks(file, secret, crypto.sha256(raw)))
+        except RemoteError:
+            raise _damaged("This backup did not reach the disk whole") from None
 
 
 class _Writer:

@@ -20,7 +20,8 @@ from node.errors import ConfigError, StorageFull
 # The largest secret is a private key of some kilobytes; anything near this is not one of ours.
 SECRET_MAX_BYTES = 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The last: a limit that the system was told to hold one file to.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_private_folder(path: Path) -> None:
@@ -60,6 +61,23 @@ def replace_secret(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def secret_path(data_dir: Path, name: str) -> Path:
+    """Where the secret of this name lies: among the credentials that systemd hands us, else in the data folder.
+
+    An absolute path (a container's secret, say) is taken as it is.
+    """
+    handed = _credentials()
+    if handed is not None and Path(name).name == name and (handed / name).exists():
+        return handed / name
+    return data_dir / name
+
+
+def _credentials() -> Path | None:
+    """systemd's folder for this unit (systemd.exec, LoadCredential=); the variable holds its path and no secret."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return Path(folder) if folder.startswith("/") else None
+
+
 def read_secret(path: Path, what: str) -> bytes:
     """The content of a secret file; `what` names it for the operator ("the node's key").
 
@@ -82,11 +100,13 @@ def read_secret(path: Path, what: str) -> bytes:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_size > SECRET_MAX_BYTES:
             raise ConfigError("secret-unreadable", f"{_sentence(what)} is no such file: {path}. Set the right path.")
-        if found.st_uid != os.geteuid():
+        # systemd keeps its credentials as root and lets one user in by an access list, whose mask shows as the group's.
+        is_handed = path.parent == _credentials() and found.st_uid in (0, os.geteuid())
+        if found.st_uid != os.geteuid() and not is_handed:
             raise ConfigError(
                 "secret-not-ours", f"{_sentence(what)} belongs to another user: {path}. Run as its owner, or chown it."
             )
-        if stat.S_IMODE(found.st_mode) & _OTHERS:
+        if stat.S_IMODE(found.st_mode) & (_OTHERS & ~stat.S_IRGRP if is_handed else _OTHERS):
             raise ConfigError(
                 "secret-open-to-others",
                 f"Others can read or write {what}: {path}. Set: chmod 600 {path} and, if others could log in here, "
@@ -96,6 +116,11 @@ def read_secret(path: Path, what: str) -> bytes:
             return file.read()
     finally:
         os.close(handle)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether this says that there is no room left."""
+    return error.errno in _FULL
 
 
 def remove_secret(path: Path) -> None:

@@ -27,6 +27,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.web import problems
 from node.web.limits import Buckets
+from node.web.numbers import HEADER, number_of
 from protocol.errors import LocalError
 from protocol.sections import Problem
 
@@ -96,6 +97,7 @@ class Route:
     summary: str
     body: type[msgspec.Struct] | None = None
     is_open: bool = False
+    #: Only on the socket in the data folder, which is the node's own user's: no sign-in is asked for.
     local_only: bool = False
 
 
@@ -110,7 +112,7 @@ class Api:
     def add_to(self, application: web.Application, *, is_local: bool) -> None:
         """`is_local`: on the Unix socket, which only the node's own user reaches."""
         for route in self.routes:
-            if route.local_only and (not is_local or self.services.rest is None):
+            if route.local_only and not is_local:
                 continue
             application.router.add_route(route.method, PREFIX + route.path, self._wrap(route))
 
@@ -185,5 +187,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["Server"] = "staffetta"
+    if number := number_of(request):
+        headers[HEADER] = number
     if request.secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"

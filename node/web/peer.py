@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other nodes may ask: take these envelopes, here is an invite, we heard your fingerprint, where is your bundle.
+"""What other nodes may ask: take these envelopes, here is an invite, we heard your fingerprint, where is your bundle,
+here is ours, do you reach us.
 
 There is no request by which anybody could ask about a case. The cheapest check that can tell comes first: size and
 quota before the body is read, framing before anything is opened. Towards the outside refusals of content look alike.
@@ -16,16 +17,18 @@ from aiohttp import web
 from node import faults, metrics
 from node.clock import Clock
 from node.errors import StorageError, StorageFull
+from node.exchange import callback as callbacks
 from node.exchange import inbox, peers
-from node.exchange.client import BUNDLE_PATH, CONFIRM_PATH, ENVELOPES_PATH
+from node.exchange.client import ANNOUNCE_PATH, BUNDLE_PATH, CONFIRM_PATH, ENVELOPES_PATH, Client
 from node.exchange.hooks import Hooks
 from node.exchange.worker import Worker
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
 from node.web.limits import Buckets
-from protocol import framing, invite
-from protocol.encoding import REQUEST_MAX_BYTES
+from protocol import callback, framing, invite
+from protocol.directory import Standing
+from protocol.encoding import BUNDLE_MAX_BYTES, REQUEST_MAX_BYTES, seconds
 from protocol.errors import ProtocolError, RemoteError
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,9 @@ BURST: Final = 400
 #: Invites and confirmations are rare acts of people; guessing needs many.
 RARE_PER_SECOND: Final = 1
 RARE_BURST: Final = 20
+#: One agency may ask to be called once a minute, and a few times at once while somebody repairs something.
+CALLS_PER_SECOND: Final = 1 / 60
+CALLS_BURST: Final = 5
 #: Bodies read at once: 16 of 4 MiB are what a small server can spare.
 BODIES_AT_ONCE: Final = 16
 
@@ -43,12 +49,26 @@ BODIES_AT_ONCE: Final = 16
 class PeerEndpoints:
     """The handlers, and what they need."""
 
-    def __init__(self, database: Database, here: Here, hooks: Hooks, worker: Worker, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        here: Here,
+        hooks: Hooks,
+        worker: Worker,
+        client: Client,
+        clock: Clock,
+        *,
+        version: str,
+        is_local: bool,
+    ) -> None:
         self._database, self._here, self._hooks = database, here, hooks
-        self._worker, self._clock = worker, clock
+        self._worker, self._client, self._clock = worker, client, clock
+        self._version, self._is_local = version, is_local
         self._buckets = Buckets(RATE_PER_SECOND, BURST)
         self._rare = Buckets(RARE_PER_SECOND, RARE_BURST)
+        self._callers = Buckets(CALLS_PER_SECOND, CALLS_BURST)
         self._reading = 0
+        self._calling = 0
         self.is_stopping = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -58,6 +78,8 @@ class PeerEndpoints:
             web.post(invite.PATH, self.take_invite),
             web.post(CONFIRM_PATH, self.take_confirmation),
             web.get(BUNDLE_PATH, self.show_bundle),
+            web.post(ANNOUNCE_PATH, self.take_bundle),
+            web.post(callback.PATH, self.take_call),
         ]
 
     async def take_envelopes(self, request: web.Request) -> web.Response:
@@ -132,6 +154,46 @@ class PeerEndpoints:
         if stored is None:
             return _plain(404, "no-bundle")
         return web.Response(body=bytes.fromhex(stored), content_type="application/json")
+
+    async def take_bundle(self, request: web.Request) -> web.Response:
+        """An agency that is known says where it is now: its bundle proves itself, as if we had fetched it."""
+        refusal = self._check(request, BUNDLE_MAX_BYTES * 2, self._rare)
+        if refusal is not None:
+            return refusal
+        try:
+            raw = await request.read()
+            await self._database.write(peers.take_bundle, self._here, self._clock.now(), raw)
+        except ProtocolError as error:
+            metrics.refused.labels(metrics.label(error.code)).inc()
+            return _plain(403, "refused")
+        await self._worker.reload()
+        return web.Response(body=b"", content_type="application/octet-stream")
+
+    async def take_call(self, request: web.Request) -> web.Response:
+        """A verified agency asks whether we reach it: it is called once, where its bundle says that it is."""
+        refusal = self._check(request, callback.REQUEST_MAX, self._rare)
+        if refusal is not None:
+            return refusal
+        now = self._clock.now()
+        try:
+            raw = await request.read()
+            member = self._here.directory.members.get(callback.claimed_sender(raw))
+            if member is None or member.standing is not Standing.VERIFIED:
+                raise RemoteError("unknown-sender", "This agency is not verified here.", "refused")
+            asked = callback.check_call(raw, member.peer, us=self._here.agency, now=seconds(now))
+        except RemoteError as error:
+            metrics.refused.labels(metrics.label(error.code)).inc()
+            return _plain(403, "refused")
+        if self._calling >= callbacks.CALLS_AT_ONCE or not self._callers.take(member.peer.agency, time.monotonic()):
+            return self._refuse(429, "rate", 60)
+        self._calling += 1
+        try:
+            answer = await callbacks.answer(
+                self._client, self._here, member.peer, asked, now, version=self._version, is_local=self._is_local
+            )
+        finally:
+            self._calling -= 1
+        return web.Response(body=answer, content_type="application/json")
 
     def _check(self, request: web.Request, max_bytes: int, buckets: Buckets) -> web.Response | None:
         if self.is_stopping:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from node.casework.forms import FormError
 from node.errors import NodeError, StorageError, StorageFull
+from node.web.numbers import present
 from protocol.errors import ProtocolError, RemoteError
 
 log = structlog.get_logger(__name__)
@@ -19,6 +20,7 @@ TYPE_PREFIX: Final = "urn:staffetta:problem:"
 _STATUS: Final = {
     "forbidden": 403,
     "signed-out": 401,
+    "locked": 503,
     "sign-in": 401,
     "sign-in-wait": 429,
     "changed-meanwhile": 409,
@@ -79,6 +81,8 @@ def response(status: int, code: str, detail: str, problems: list[dict[str, str]]
         "status": status,
         "detail": str(detail),
     }
+    if number := present():
+        document["request"] = number
     if problems:
         document["problems"] = [{name: str(text) for name, text in problem.items()} for problem in problems]
     return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/problem+json")

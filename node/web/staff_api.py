@@ -14,7 +14,7 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from node.exchange import peers
-from node.office import audit, desks, signin, staff, tasks
+from node.office import audit, desks, lock, signin, staff, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
 from node.storage.tables import agencies, messages
@@ -183,6 +183,10 @@ async def sign_out_person(call: Call) -> Any:
     return {"ended": ended}
 
 
+async def sign_out_everybody(call: Call) -> Any:
+    return {"ended": await call.do(signin.end_everybody)}
+
+
 async def list_desks(call: Call) -> Any:
     return {"desks": await call.read(desks.list_desks)}
 
@@ -294,6 +298,15 @@ async def rotate_keys(call: Call) -> Any:
     return {"rotated": True}
 
 
+async def lock_node(call: Call) -> Any:
+    """By who may, signed in, or by the node's own user through its socket, as the node."""
+    return {"locked": True, "ended": await call.do(lock.lock)}
+
+
+async def unlock_node(call: Call) -> Any:
+    return {"locked": False, "was_locked": await call.do(lock.unlock)}
+
+
 async def verify_audit(call: Call) -> Any:
     call.actor.require_role(Role.AUDITOR, Role.DIRECTOR, Role.ADMINISTRATOR)
     seen = call.request.query.get("seen", "")
@@ -348,6 +361,7 @@ ROUTES: Final = [
     Route("POST", "/staff/{staff}/disable", disable_staff, "End a person's access"),
     Route("POST", "/staff/{staff}/roles", set_roles, "Change a person's roles", Roles),
     Route("POST", "/staff/{staff}/signout", sign_out_person, "End a person's sessions"),
+    Route("POST", "/staff/signout", sign_out_everybody, "End everybody's sessions"),
     Route("GET", "/desks", list_desks, "List the desks"),
     Route("POST", "/desks", add_desk, "Make a desk", NewDesk),
     Route("POST", "/desks/{desk}/members", add_member, "Add a member to a desk", Member),
@@ -361,6 +375,9 @@ ROUTES: Final = [
     Route("POST", "/peers/{agency}/block", block_peer, "Exchange nothing more with an agency"),
     Route("GET", "/outbox", list_outbox, "What is not delivered yet"),
     Route("POST", "/keys/rotate", rotate_keys, "Make a new sealing key for the node"),
+    Route("POST", "/node/lock", lock_node, "Lock the node: everybody is out, it goes on receiving"),
+    Route("POST", "/local/lock", lock_node, "The same, on the node's own machine", is_open=True, local_only=True),
+    Route("POST", "/local/unlock", unlock_node, "Open a locked node again", is_open=True, local_only=True),
     Route("GET", "/audit", list_audit, "Read the trail"),
     Route("GET", "/audit/verify", verify_audit, "Check the trail"),
     Route("GET", "/tasks", list_tasks, "What waits for me"),

@@ -198,6 +198,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/ways/holidays"): {"adam", "sara"},
     ("POST", "/ways/intervals"): {"sara"},
     ("POST", "/agencies/{agency}/silence"): {"adam", "sara"},
+    ("GET", "/lock"): {"adam"},
+    ("POST", "/lock"): {"adam"},
 }
 
 

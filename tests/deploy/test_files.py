@@ -15,7 +15,7 @@ from node import metrics
 from tests.deploy.tools import DEPLOY, ROOT, find, run
 
 UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
-NODES = ["staffetta.service", "staffetta@.service"]
+NODES = ["staffetta.service", "staffetta@.service", "staffetta-doctor.service", "staffetta-backup.service"]
 PANELS = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
 
 
@@ -28,7 +28,7 @@ def units(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [*UNITS, "staffetta-backup.timer"])
+@pytest.mark.parametrize("name", [*UNITS, "staffetta-backup.timer", "staffetta-doctor.timer"])
 def test_systemd_finds_nothing_wrong_with_a_unit(units: Path, name: str) -> None:
     path = units / name.replace("@.", "@lantern.")
     done = run("systemd-analyze", "verify", "--man=no", str(path))
@@ -62,6 +62,14 @@ def test_rules_and_dashboard_use_only_metrics_that_exist() -> None:
     used = set().union(*(_names(rule["expr"]) for rule in rules))
     used |= set().union(*(_names(target["expr"]) for panel in PANELS for target in panel.get("targets", [])))
     assert used <= known, used - known
+
+
+def test_every_metric_is_in_the_list_for_operators_with_its_own_words() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", (DEPLOY / "METRICS.md").read_text(), re.MULTILINE))
+    known = {}
+    for family in metrics.REGISTRY.collect():
+        known[family.name + ("_total" if family.type == "counter" else "")] = family.documentation
+    assert listed == known
 
 
 def test_each_rule_has_a_page_for_three_in_the_morning() -> None:
@@ -111,6 +119,19 @@ def test_the_compose_file_gives_no_container_more_than_it_needs() -> None:
     named = {volume.split(":")[0] for s in services.values() for volume in s.get("volumes", []) if volume[0] != "."}
     assert named == set(loaded["volumes"])
     assert services["node"]["build"]["dockerfile"] == "deploy/Dockerfile"
+
+
+def test_the_guide_counts_right_what_a_first_evening_takes() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    names = ("Install", "TLS", "Join another agency")
+    parts = [re.search(rf"^## {name}\n(.*?)(?=^##)", text, re.M | re.S) for name in names]
+    lines = "".join(part[1] for part in parts if part).splitlines()
+    words = sum(len(line.split()) for line in lines if not line.startswith("    "))
+    typed = sum(len(line.strip()) for line in lines if line.startswith("    "))
+    pace = r"reads (\d+) words and types (\d+) characters: at 200 words and 120 characters a minute ([\d.]+) "
+    said = re.search(pace, text)
+    assert said and said.groups() == (str(words), str(typed), f"{words / 200 + typed / 120:.1f}")
+    assert words / 200 + typed / 120 < 10
 
 
 def test_no_file_of_deploy_names_an_index_or_this_machine() -> None:

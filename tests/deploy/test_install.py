@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -78,14 +79,24 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
     assert run("sh", str(DEPLOY / "install.sh")).returncode == 2
 
 
-def test_the_wheel_is_the_same_twice(tmp_path: Path) -> None:
+def test_a_release_is_the_same_to_the_last_byte_and_lists_all_that_comes_with_it(tmp_path: Path) -> None:
     source = checkout(tmp_path / "source")
-    wheels = []
-    for name in ("a", "b"):
-        command = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir")
-        done = run(sys.executable, *command, str(tmp_path / name), str(source), SOURCE_DATE_EPOCH="1790000000")
+    for name, check in (("a", "--validate"), ("b", "--no-validate")):
+        given = {"SOURCE_DATE_EPOCH": "1790000000", "PYTHON": sys.executable, "SBOM_CHECK": check}
+        done = run(str(source / ".ci" / "release"), str(tmp_path / name), **given)
         assert done.returncode == 0, done.stderr
-        wheels.append(next((tmp_path / name).glob("*.whl")))
-    assert wheels[0].read_bytes() == wheels[1].read_bytes()
-    names = zipfile.ZipFile(wheels[0]).namelist()
+    made = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert [name for name in made if not name.endswith(".whl")] == ["SHA256SUMS", "staffetta.cdx.json"]
+    for name in made:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=tmp_path / "a").returncode == 0
+    names = zipfile.ZipFile(next((tmp_path / "a").glob("*.whl"))).namelist()
     assert any(name.endswith("locale/ar.po") for name in names) and not any(name.startswith("tests") for name in names)
+    # The script has the list checked against CycloneDX's own schema; here: it is the lock's, each with its hashes.
+    listed = json.loads((tmp_path / "a" / "staffetta.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX" and listed["metadata"]["component"]["name"] == "staffetta"
+    lock = (DEPLOY / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([a-z0-9][a-z0-9._-]*)(?:\[[a-z,-]+\])?==(\S+)", lock, re.MULTILINE))
+    assert {(part["name"], part["version"]) for part in listed["components"]} == locked
+    hashes = {h["content"] for p in listed["components"] for r in p["externalReferences"] for h in r.get("hashes", [])}
+    assert hashes == set(re.findall(r"--hash=sha256:([0-9a-f]{64})", lock))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that a sysadmin puts around a node: found on the PATH, or where .ci/system-packages unpacked them."""
+"""The programs that a sysadmin puts around a node, and a clock that jumps: on the PATH, or unpacked in .tools."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 _UNPACKED = [ROOT / ".tools" / folder for folder in ("usr/bin", "usr/sbin")]
 NAMES = ("nginx", "caddy", "promtool")
+_LIBRARY = "faketime/libfaketimeMT.so.1"
+
+
+def find_faketime() -> str:
+    """The library that lets one process see another wall clock. Raises with the command to run."""
+    for folder in (ROOT / ".tools" / "usr" / "lib", Path("/usr/lib")):
+        found = sorted(folder.glob(f"*/{_LIBRARY}"))
+        if found:
+            return str(found[0])
+    raise RuntimeError("The tests of clocks need libfaketime. Run: .ci/system-packages")
 
 
 def find(name: str) -> str:

@@ -51,9 +51,9 @@ class RealNode(DemoAgency):
         self.printed = super().finish_set_up(process)
         return self.printed
 
-    def begin(self, fault: str | None = None) -> None:
+    def begin(self, fault: str | None = None, **given: str) -> None:
         """Start the process; with a fault, it kills itself at that point. Does not wait until it answers."""
-        environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE} | given
         if fault is not None:
             environment[faults.VARIABLE] = fault
         self.process = subprocess.Popen(
@@ -64,7 +64,7 @@ class RealNode(DemoAgency):
             cwd=self.folder,
         )
 
-    def wait(self, seconds: float = 30) -> bool:
+    def wait(self, seconds: float = 120) -> bool:
         """Whether the node answered before it ended or the time was over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.is_running():

@@ -126,6 +126,30 @@ MAY: dict[tuple[str, str, str], set[str]] = {
 }
 
 
+def test_only_who_runs_the_agency_locks_it_or_signs_everybody_out(
+    pair: tuple[RealNode, RealNode], people: dict[str, Client]
+) -> None:
+    for role, person in people.items():
+        if role not in ("administrator", "director"):
+            for path in ("/node/lock", "/staff/signout"):
+                assert refusal(person, "POST", path, {}) == "forbidden", role
+            assert refusal(person, "POST", "/local/lock", {}) == "not-found", "only on the node's own machine"
+    assert pair[0].client.get("/api/v1/session")["roles"], "nobody was signed out"
+
+
+def test_a_request_has_a_number_that_is_ours(pair: tuple[RealNode, RealNode]) -> None:
+    numbers = set()
+    for _ in range(2):
+        connection = http.client.HTTPConnection("127.0.0.1", pair[0].port, timeout=20)
+        connection.request("GET", "/api/v1/session", headers={"X-Request-Id": "mine"})
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        assert answer.headers["X-Request-Id"] == document["request"], "the same in the document"
+        numbers.add(document["request"])
+        connection.close()
+    assert len(numbers) == 2 and all(re.fullmatch("[0-9a-f]{12}", number) for number in numbers)
+
+
 @pytest.mark.parametrize("act", MAY, ids=lambda act: f"{act[0]} {act[1]}"[:40])
 def test_each_act_of_the_house_is_for_its_roles(
     pair: tuple[RealNode, RealNode], people: dict[str, Client], act: tuple[str, str, str]

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from node import backup
+from node import backup, restore
 from node.cli.client import ApiError
 from node.errors import ConfigError
+from node.storage import archive
 from protocol.errors import LocalError
 from tests.federation.nodes import RealNode, form, make_pair
+from tests.federation.test_kill import Flow
 from tests.federation.test_operator import refused, run
 
 CANARY = "Aurora Inventata"
@@ -41,6 +46,10 @@ def wait_for(what: Callable[[], bool], seconds: float = 40) -> None:
 
 def received(node: RealNode) -> list[str]:
     return [row["id"] for row in node.client.get("/api/v1/referrals?ended=true")["referrals"]]
+
+
+def ids(node: RealNode) -> set[str]:
+    return {str(row[0]) for row in node.rows("SELECT id FROM referrals")}
 
 
 def refer(one: RealNode, other: RealNode, name: str = "") -> dict[str, Any]:
@@ -71,18 +80,23 @@ def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, Rea
     copies.mkdir(mode=0o700)
     old.write_bytes(b"an old one")
     (copies / "notes.txt").write_text("not ours")
+    flow = Flow(one, other)
+    flow.start()
     made = run(other.folder, "--json", "backup", "--to", str(copies))
     assert made.returncode == 0, made.stderr
+    flow.over.set()
+    flow.join()
+    assert flow.told, "people went on working"
     file = Path(json.loads(made.stdout)["file"])
     assert json.loads(made.stdout)["removed"] == 1 and not old.exists() and (copies / "notes.txt").exists()
     assert file.stat().st_mode & 0o777 == 0o600
     content = file.read_bytes()
     assert CANARY.encode() not in content and b"SQLite format" not in content, "sealed as a whole"
     assert sorted(p.name for p in copies.iterdir()) == sorted(
-        [file.name, "notes.txt", f"staffetta-{other.agency[:8]}-erasures.json"]
+        [file.name, "notes.txt", ".lock", f"staffetta-{other.agency[:8]}-erasures.json"]
     ), "nothing is left of the work"
     checked = run(other.folder, "--json", "backup", "verify", str(file), *sheets(other, tmp_path))
-    assert checked.returncode == 0 and json.loads(checked.stdout)["referrals"] == 2, checked.stderr
+    assert checked.returncode == 0 and json.loads(checked.stdout)["referrals"] >= 2, checked.stderr
 
     # After the backup: an erasure, which the list beside it knows of; and another referral.
     one.client.post(
@@ -113,8 +127,9 @@ def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, Rea
             break
         except ApiError:
             time.sleep(1)
-    wait_for(lambda: {kept, later, lost, gone["referral"]} <= set(received(other)), 60)
-    assert len(received(other)) == 4, "each exactly once"
+    everything = sorted([kept, later, lost, gone["referral"], *flow.told])
+    wait_for(lambda: set(everything) <= ids(other), 60)
+    assert sorted(ids(other)) == everything == sorted(ids(one)), "each exactly once, at both ends"
     shown = other.client.get(f"/api/v1/referrals/{kept}")
     assert shown["sections"]["identity"]["name"] == CANARY
     erased = other.client.get(f"/api/v1/referrals/{gone['referral']}")
@@ -145,23 +160,23 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     whole, target = file.read_bytes(), tmp_path / "new"
     mine = sheets(one, tmp_path)
 
-    key = backup.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
+    key = restore.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
 
-    def restore(content: bytes, says: str | None) -> None:
+    def refuse(content: bytes, says: str | None) -> None:
         broken = tmp_path / "broken.backup"
         broken.write_bytes(content)
         with pytest.raises((ConfigError, LocalError), match=says):
-            backup.restore(broken, target, key, datetime.now(UTC))
-        assert not target.exists() and not target.with_name("new.restoring").exists()
+            restore.restore(broken, target, key, datetime.now(UTC))
+        assert not target.exists()
 
     for at in (3, 20, 300, 900, len(whole) // 2, len(whole) - 1):
-        restore(whole[:at], "Use another copy")
+        refuse(whole[:at], "Use another copy")
     for at in (60, 400, 1_800, len(whole) // 2, len(whole) - 5):
         changed = bytearray(whole)
         changed[at] ^= 1
-        restore(bytes(changed), None)
-    restore(whole + b"x", "Use another copy")
-    restore(b"STFB\x02" + whole[5:], "newer version")
+        refuse(bytes(changed), None)
+    refuse(whole + b"x", "Use another copy")
+    refuse(b"STFB\x02" + whole[5:], "newer version")
     broken = tmp_path / "broken.backup"
     refused(run(target, "restore", str(broken), *mine), "newer version")
     other_folder = tmp_path / "other"
@@ -170,10 +185,114 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     refused(run(target, "restore", str(file), "--sheet-a", mine[1], "--sheet-b", mine[1]), "sheet")
     refused(run(one.folder, "restore", str(file), *mine), "not empty")
     refused(run(target, "restore", str(tmp_path / "nothing"), *mine), "cannot be read")
-    assert not target.exists() and not target.with_name("new.restoring").exists()
+    assert not target.exists()
     listed = tmp_path / "ledger"
     listed.write_text("not a list")
     refused(run(target, "restore", str(file), *mine, "--ledger", str(listed)), "list of erasures")
     assert not target.exists()
+    # A restore that was cut off: what lies there is no node, and the next one begins from nothing.
+    (target / restore.UNDER_WAY).mkdir(parents=True)
+    (target / "keys").mkdir()
+    for folder in (target, target / restore.UNDER_WAY, target / "keys"):
+        folder.chmod(0o700)
+    (target / "keys" / "node.key").write_bytes(b"half a key")
+    refused(run(target, "serve"), "Run: staffetta init")
     assert run(target, "restore", str(file), *mine).returncode == 0
+    assert not (target / restore.UNDER_WAY).exists()
     assert (target / "keys" / "node.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_that_fills_while_a_backup_is_made(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    """One sentence, nothing left of it, the backup before untouched; with room again it goes."""
+    one, _ = pair
+    tmp_path.chmod(0o700)
+    copies = tmp_path / "copies"
+    assert run(one.folder, "backup", "--to", str(copies)).returncode == 0
+    before = {path: path.read_bytes() for path in copies.iterdir()}
+    work = copies / ".work-of-a-run-that-was-killed"
+    work.mkdir(mode=0o700)
+    (work / "node.db").write_bytes(b"half a copy")
+    size = (one.folder / "node.db").stat().st_size
+    sealed = next(copies.glob("*.backup")).stat().st_size
+    for room in (size // 4, sealed - 512):  # full while it is copied, and while it is sealed
+        # Bytes that one file may have: the system refuses what is more, as it does when there is no room.
+        command = (
+            "sh",
+            "-c",
+            'ulimit -f "$1"; shift; exec "$@"',
+            "sh",
+            str(room // 512),
+            sys.executable,
+            "-c",
+            LIMITED,
+        )
+        limited = subprocess.run(
+            [*command, str(one.folder), str(copies)], capture_output=True, text=True, timeout=60, check=False
+        )
+        refused(limited, "disk")
+        assert {path: path.read_bytes() for path in copies.iterdir()} == before
+    small = tmp_path / "small"
+    small.mkdir(mode=0o700)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size * 2},mode=0700", "none", small]).returncode == 0:
+        try:
+            refused(run(one.folder, "backup", "--to", str(small)), "The disk is full")
+            assert [path.name for path in small.iterdir()] == [".lock"]
+        finally:
+            subprocess.run(["umount", small], check=True)
+    assert run(one.folder, "backup", "--to", str(copies)).returncode == 0
+    assert one.client.get("/api/v1/session")["roles"], "the node served all the time"
+
+
+#: The backup command with SIGXFSZ ignored, so that the limit is an error as a full disk is one.
+LIMITED = (
+    "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "from node.cli import main\n"
+    "sys.argv = ['staffetta', '--data', sys.argv[1], 'backup', '--to', sys.argv[2]]\n"
+    "main()"
+)
+
+
+def test_two_backups_at_once_do_not_meet(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    import fcntl
+
+    tmp_path.chmod(0o700)
+    with (tmp_path / ".lock").open("w") as held:
+        (tmp_path / ".lock").chmod(0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused(run(pair[0].folder, "backup", "--to", str(tmp_path)), "Wait for it")
+
+
+def test_a_backup_that_is_no_node_is_not_taken_for_one(pair: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    """The examination finds a changed trail, keys of another node, and a database that was cut."""
+    one, other = pair
+    tmp_path.chmod(0o700)
+    copies = tmp_path / "copies"
+    refer(one, other)
+    assert run(one.folder, "backup", "--to", str(copies)).returncode == 0
+    key = restore.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
+
+    def unpacked(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(mode=0o700)
+        archive.unpack(next(copies.glob("*.backup")), key, folder)
+        return folder
+
+    def code(folder: Path) -> str:
+        with pytest.raises(ConfigError) as refusal:
+            backup.examine(folder)
+        return refusal.value.text
+
+    assert backup.examine(unpacked("whole"))["messages"]
+    changed = unpacked("changed")
+    with sqlite3.connect(changed / "node.db") as db:
+        db.execute("UPDATE audit SET subject_id = 'x' WHERE seq = 3")
+    db.close()
+    assert "trail" in code(changed)
+    for name in ("node.key", "local.key"):
+        foreign = unpacked(name)
+        (foreign / "keys" / name).write_bytes((other.folder / "keys" / name).read_bytes())
+        assert "keys" in code(foreign)
+    cut = unpacked("cut")
+    raw = (cut / "node.db").read_bytes()
+    (cut / "node.db").write_bytes(raw[:4096] + bytes(4096 * 20) + raw[4096 * 21 :])
+    assert "damaged" in code(cut)

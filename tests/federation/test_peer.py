@@ -75,7 +75,7 @@ def test_invites_and_confirmations_tell_a_stranger_nothing(
 
 
 def test_the_peer_that_is_law_enforcement_has_no_request_to_learn_more(pair: tuple[RealNode, RealNode]) -> None:
-    """There are four addresses for other nodes, and none of them takes a question about a case."""
+    """There are six addresses for other nodes, and none of them takes a question about a case."""
     for path in ("/staffetta/v1/cases", "/staffetta/v1/search", "/staffetta/v1/referrals", "/staffetta/v1/envelopes"):
         connection = http.client.HTTPConnection("127.0.0.1", pair[0].port, timeout=20)
         connection.request("GET", path)

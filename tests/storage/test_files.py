@@ -149,3 +149,32 @@ def test_an_open_folder_or_a_file_in_its_place_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         files.make_private_folder(tmp_path / "file")
     assert caught.value.code == "folder-unusable"
+
+
+def test_a_secret_comes_from_the_credentials_that_systemd_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, handed = tmp_path / "data", tmp_path / "handed"
+    for folder in (data, handed):
+        folder.mkdir(mode=0o700)
+    own, given = data / "mail.password", handed / "mail.password"
+    files.create_secret(own, b"from the folder")
+    assert files.secret_path(data, "mail.password") == own
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
+    assert files.secret_path(data, "mail.password") == own, "systemd has none of this name"
+    files.create_secret(given, b"from systemd")
+    assert files.secret_path(data, "mail.password") == given
+    # An access list for one user shows as a mode of the group.
+    given.chmod(0o440)
+    assert files.read_secret(given, "the mail password") == b"from systemd"
+    for mode in (0o444, 0o460, 0o602):
+        given.chmod(mode)
+        with pytest.raises(ConfigError, match="Others can read or write"):
+            files.read_secret(given, "the mail password")
+    own.chmod(0o440)
+    with pytest.raises(ConfigError, match="Others can read or write"):
+        files.read_secret(own, "the mail password")
+    elsewhere = tmp_path / "secret"
+    assert files.secret_path(data, str(elsewhere)) == elsewhere, "a container's secret has a whole path"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "relative")
+    assert files.secret_path(data, "mail.password") == own

@@ -16,6 +16,7 @@ from node.web.pages import (
     files,
     guide,
     home,
+    locking,
     news,
     paper,
     passkeys,
@@ -48,4 +49,5 @@ ALL: Final[list[Page]] = [
     *people.PAGES,
     *guide.PAGES,
     *passkeys.PAGES,
+    *locking.PAGES,
 ]

@@ -198,8 +198,8 @@ PAGES: Final = [
     Page("/signin", show_sign_in, sign_in, is_open=True),
     Page("/signin/passkey", None, passkey_options, again=show_sign_in, is_open=True),
     Page("/signout", None, sign_out),
-    Page("/leave", None, leave, is_open=True),
-    Page("/language", None, choose_language, again=show_sign_in, is_open=True),
+    Page("/leave", None, leave, is_open=True, while_locked=True),
+    Page("/language", None, choose_language, again=show_sign_in, is_open=True, while_locked=True),
     Page("/enrol", show_enrol, enrol, is_open=True),
     Page("/recover", show_recover, recover, is_open=True),
 ]

@@ -25,11 +25,12 @@ from sqlalchemy import Connection
 
 from node.casework.forms import FormError
 from node.errors import NodeError
-from node.office import signin, staff, tasks
+from node.office import lock, signin, staff, tasks
 from node.office.actor import Actor
 from node.storage.settings import get_setting
 from node.web import problems
 from node.web.api import COOKIE, SECURE_COOKIE, Services, session_of
+from node.web.numbers import present
 from node.web.pages import render
 from node.web.pages.languages import Language, choose, language
 from node.web.pages.words import N_
@@ -169,6 +170,8 @@ class Page:
     submit: Handler | None = None
     again: Handler | None = None
     is_open: bool = False
+    #: Of the open ones, what works while the node is locked too.
+    while_locked: bool = False
     #: Its form holds a file: the handler reads it as it streams, and checks the token before the file.
     reads_itself: bool = False
 
@@ -200,6 +203,8 @@ class Pages:
                     _refuse_cross_site(request)
                     if not page.reads_itself:
                         visit.form = await _read_form(request)
+                if page.is_open and not page.while_locked:
+                    await visit.read(lock.refuse_if_locked)
                 if not page.is_open:
                     await self._sign_in(visit)
                     if request.method == "POST" and not page.reads_itself:
@@ -214,7 +219,8 @@ class Pages:
         """What a browser sees at an address that is not there, or that does not take what it sent."""
         visit = self._visit(request)
         visit.status, text = _explained(error)
-        return visit.page("refused.html", visit.say("This did not work"), text=visit.say(text))
+        number = present() if visit.status == 500 else ""
+        return visit.page("refused.html", visit.say("This did not work"), text=visit.say(text), number=number)
 
     def _visit(self, request: web.Request) -> Visit:
         services = self.services
@@ -243,6 +249,9 @@ class Pages:
             return web.json_response({"text": visit.say(text)}, status=status)
         if isinstance(error, LocalError) and error.code == "signed-out":
             return self._signed_out(visit, error, keeps=not page.reads_itself)
+        if isinstance(error, LocalError) and error.code == "locked":
+            visit.status = 503
+            return visit.page("refused.html", visit.say("This node is locked"), text=visit.say(error.text), number="")
         again = page.again or page.show
         is_form = (visit.request.method == "POST" and again is not None and not visit.actor.is_node) or page.is_open
         status, text = _explained(error)
@@ -262,7 +271,8 @@ class Pages:
         if status == 500:
             log.error("page_failed", exc_info=error)
         visit.status = status
-        return visit.page("refused.html", visit.say("This did not work"), text=visit.say(text))
+        number = present() if visit.status == 500 else ""
+        return visit.page("refused.html", visit.say("This did not work"), text=visit.say(text), number=number)
 
     def _signed_out(self, visit: Visit, error: LocalError, *, keeps: bool) -> web.StreamResponse:
         """To the sign-in page, which keeps what was typed until the same person is back."""

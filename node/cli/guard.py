@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`staffetta lock` and `unlock`: for whoever is at the node's own machine, whether it runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from node import config
+from node.cli.client import Client
+from node.cli.context import Settings, pass_settings
+from node.cli.output import show
+from node.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@click.command()
+@pass_settings
+def lock(settings: Settings) -> None:
+    """In an emergency: sign everybody out and let nobody in. The node goes on receiving and delivering.
+
+    Needs no sign-in: whoever is the node's own user on its machine may.
+    """
+    from node.office import lock as locks
+
+    ended = _at_the_machine(settings, "/api/v1/local/lock", "ended", locks.lock)
+    text = f"Locked. {ended} sessions ended; nobody can sign in. To open it again: staffetta unlock"
+    show({"locked": True, "ended": ended}, as_json=settings.as_json, text=text)
+
+
+@click.command()
+@pass_settings
+def unlock(settings: Settings) -> None:
+    """Let people sign in again after `staffetta lock`."""
+    from node.office import lock as locks
+
+    was_locked = _at_the_machine(settings, "/api/v1/local/unlock", "was_locked", locks.unlock)
+    text = "People can sign in again." if was_locked else "The node was not locked. Nothing was changed."
+    show({"locked": False, "was_locked": was_locked}, as_json=settings.as_json, text=text)
+
+
+def _at_the_machine(settings: Settings, path: str, field: str, decide: Callable[..., T]) -> Any:
+    """Ask the node that runs; if none does, decide in its database, so that it starts locked or open."""
+    config.load(settings.data_dir)
+    try:
+        return Client(settings.data_dir).post(path)[field]
+    except ConfigError as error:
+        if error.code != "node-not-running":
+            raise
+    from node import app
+    from node.office.actor import Actor
+
+    loaded = config.load(settings.data_dir)
+    database = app.open_database(loaded)
+    try:
+        app.bring_up_to_date(database)
+        now = datetime.now(UTC)
+        return database.write_sync(decide, app.load(loaded, database, now), Actor.node(), now)
+    finally:
+        database.close()

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way back from a backup: into an empty folder, onto either database, whole or not at all.
+
+A restored node makes a new sealing key, begins new chains, and asks its peers for what it missed. It does not send
+twice (what it repeats is known by its id), and what was erased after the backup is erased again, by the list beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, select
+
+from node import backup, config
+from node.casework import erasure
+from node.errors import ConfigError
+from node.exchange.resend import RESTORED
+from node.office import audit, setup, tasks
+from node.office.recovery import join_sheets
+from node.storage import archive, engines, files, migrate, moved, transfer
+from node.storage.database import Database
+from node.storage.here import NODE
+from node.storage.keystore import Keystore
+from node.storage.settings import set_setting
+from node.storage.tables import bodies, messages, settings
+from protocol import crypto
+from protocol.codes import Role, Section
+from protocol.crypto import KemKey
+from protocol.directory import Directory
+
+RESTORED_TASK: Final = "node-restored"
+#: The folder in which a restore works; as long as it is there, nothing beside it counts.
+UNDER_WAY: Final = ".restoring"
+
+
+def recovery_key(sheet_a: str, sheet_b: str) -> KemKey:
+    """The agency's recovery key from both sheets. Raises LocalError `sheet`."""
+    return KemKey(join_sheets(sheet_a, sheet_b))
+
+
+def verify(source: Path, key: KemKey, scratch: Path) -> dict[str, Any]:
+    """The backup opens with these sheets and holds a whole node. It is unpacked in `scratch`, and nothing is kept.
+
+    Raises ConfigError; returns what was counted.
+    """
+    with backup.explained(), backup.workshop(scratch) as work:
+        header = archive.unpack(source, key, work)
+        return {"made_at": header.made_at, "agency": header.agency, **backup.examine(work)}
+
+
+def restore(
+    source: Path,
+    data_dir: Path,
+    key: KemKey,
+    now: datetime,
+    *,
+    ledger: Path | None = None,
+    database: config.Database | None = None,
+) -> dict[str, Any]:
+    """The node of this backup lies in `data_dir`, ready to serve; whole or not at all.
+
+    `ledger`: the list of erasures; by default the one beside the backup. `database`: an empty PostgreSQL database;
+    else the node is on SQLite, in the folder. Raises ConfigError `restore-not-empty`, `restore-database-not-empty`,
+    and what `archive.unpack` and `backup.examine` raise.
+    """
+    _check_target(data_dir)
+    header = archive.read_header(source)
+    beside = source.parent / f"staffetta-{header.agency[:8]}-erasures.json"
+    chosen = ledger or (beside if beside.exists() else None)
+    with backup.explained(), _under_way(data_dir) as work:
+        archive.unpack(source, key, work)
+        found = backup.examine(work)
+        copy = work / backup.DATABASE
+        _bring_up_to_date(copy)
+        keystore = _open_keys(work, now)
+        engine = backup.open_copy(copy)
+        try:
+            with engine.begin() as db:
+                erased = 0 if chosen is None else _erase_again(db, now, chosen)
+                here = setup.load_here(db, keystore, Directory())
+                set_setting(db, "epoch", crypto.new_id())
+                set_setting(db, RESTORED, str(header.made_at))
+                moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
+                # The bundle offers sealing keys that are gone: a new one is made at the start.
+                db.execute(delete(settings).where(settings.c.name == "bundle"))
+                tasks.open_task(db, now, RESTORED_TASK, here.agency, role=Role.SUPERVISOR)
+                audit.record(db, now, NODE, "node.restore", here.agency)
+        finally:
+            engine.dispose()
+        backup.compact(copy)
+        if database is not None:
+            _into_server(copy, data_dir, database)
+            copy.unlink()
+        _name_database(work / config.NAME, database or config.Database())
+        # The settings last: until they are there, the folder holds no node.
+        for name in sorted((path.name for path in work.iterdir()), key=lambda name: name == config.NAME):
+            os.replace(work / name, data_dir / name)
+        files.sync_folder(data_dir)
+    return {**found, "made_at": header.made_at, "agency": header.agency, "erased_again": erased}
+
+
+def _check_target(data_dir: Path) -> None:
+    if not data_dir.exists():
+        return
+    present = {path.name for path in data_dir.iterdir()}
+    if present and (UNDER_WAY not in present or config.NAME in present):
+        raise ConfigError("restore-not-empty", f"{data_dir} is not empty. Restore into a new folder.")
+
+
+@contextmanager
+def _under_way(data_dir: Path) -> Iterator[Path]:
+    """Where the work is done. What a run that was cut off left is gone; so is all of it when this one fails."""
+    was_there = data_dir.exists()
+    files.make_private_folder(data_dir)
+    work = data_dir / UNDER_WAY
+    _clear(data_dir, work)
+    files.make_private_folder(work)
+    try:
+        yield work
+    except BaseException:
+        _clear(data_dir, work)
+        if not was_there:
+            data_dir.rmdir()
+        raise
+    work.rmdir()
+
+
+def _clear(data_dir: Path, work: Path) -> None:
+    for path in sorted(data_dir.iterdir(), key=lambda path: path == work):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _bring_up_to_date(copy: Path) -> None:
+    """A backup of an older version gets this version's tables before anything is written into it."""
+    opened = Database.open(f"sqlite:///{copy}")
+    try:
+        migrate.upgrade(opened)
+    finally:
+        opened.close()
+    for leftover in copy.parent.glob(f"{copy.name}?*"):
+        leftover.unlink()
+
+
+def _open_keys(folder: Path, now: datetime) -> Keystore:
+    """The node's keys, with a new sealing key: the old ones are in no backup."""
+    files.make_private_folder(folder / "keys" / "kem")
+    keystore = Keystore.open(folder / "keys")
+    keystore.rotate(now, force=True)
+    return keystore
+
+
+def _into_server(copy: Path, data_dir: Path, database: config.Database) -> None:
+    """All rows are on the server, in one transaction."""
+    password = database.password_file
+    server = Database.open(
+        database.url, password_file=None if password is None else files.secret_path(data_dir, password)
+    )
+    engine = backup.open_copy(copy)
+
+    def fill(db: Connection) -> int:
+        if not transfer.is_empty(db):
+            raise ConfigError(
+                "restore-database-not-empty", "The database holds rows already. Give the name of an empty one."
+            )
+        with engine.begin() as source:
+            return transfer.copy_rows(source, db)
+
+    try:
+        if engines.parse_url(database.url, None).get_backend_name() == engines.SQLITE:
+            raise ConfigError("restore-database", "Name a PostgreSQL database, or none for SQLite in the folder.")
+        migrate.upgrade(server)
+        server.write_sync(fill)
+    finally:
+        engine.dispose()
+        server.close()
+
+
+def _name_database(file: Path, database: config.Database) -> None:
+    """The settings name the database that the node is on now; everything else in them stays as it was."""
+    text = file.read_text(encoding="utf-8")
+    head, mark, rest = text.partition("\n[database]")
+    body, following, tail = rest.partition("\n[")
+    kept = [line for line in body.splitlines() if not re.match(r"\s*(url|password_file)\s*=", line)]
+    lines = [*kept, f"url = {json.dumps(database.url)}"]
+    if database.password_file is not None:
+        lines.append(f"password_file = {json.dumps(database.password_file)}")
+    text = "\n".join([f"{head}\n[database]", *(line for line in lines if line)]) + "\n" + following + tail
+    if not mark:
+        text = f"{head}\n[database]\n" + "\n".join(lines) + "\n"
+    file.write_text(text, encoding="utf-8")
+
+
+def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
+    """What was erased after the backup was made is erased again, without any key. Returns how many messages."""
+    try:
+        listed = json.loads(ledger.read_bytes())
+        wanted = {(agency, message): {Section(s) for s in json.loads(gone)} for agency, message, gone in listed}
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError("restore-ledger", f"The list of erasures {ledger} cannot be read. Use its copy.") from error
+    count = 0
+    query = select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed).join(
+        bodies, bodies.c.content_hash == messages.c.content_hash
+    )
+    # Row by row: together the records may be larger than the memory of the new machine.
+    for (agency, message), gone in wanted.items():
+        for row in db.execute(query.where(messages.c.agency == agency, messages.c.id == message)).all():
+            erasure.erase_body(db, now, row, sorted(gone))
+            count += 1
+    return count
