@@ -76,11 +76,12 @@ class Worker:
             loop.call_soon_threadsafe(self._note, peer)
 
     def _note(self, peer: str | None) -> None:
-        if peer is not None and peer in self._busy:
+        if peer is None or self._stopping:
+            self._woken.set()
+        elif peer in self._busy:
             self._again.add(peer)
-        elif peer is not None and not self._stopping:
+        else:
             self._start(peer)
-        self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then finish the requests that are under way."""
