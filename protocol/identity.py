@@ -189,7 +189,10 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a verified bundle says, parsed once. `order` decides which of two bundles is newer."""
+    """What a verified bundle says, parsed once. `order` decides which of two bundles is newer.
+
+    `roots` are the hashes of all roots that the agency has had, the present one last.
+    """
 
     agency: str
     name: str
@@ -197,6 +200,7 @@ class Peer:
     zone: str
     address: str
     root: VerifyKey
+    roots: tuple[str, ...]
     node_key: VerifyKey
     node_until: int
     kem: tuple[tuple[KemPublicKey, int, int], ...]
@@ -259,6 +263,8 @@ _SIGNED: Final = msgspec.json.Decoder(Signed)
 DECODE_ROSTER: Final = msgspec.json.Decoder(RosterEntry)
 DECODE_DESK: Final = _DESK
 DECODE_OFFICER: Final = _OFFICER
+DECODE_NODE: Final = _NODE
+DECODE_SUCCESSION: Final = _SUCCESSION
 DECODE_RECOVERY: Final = msgspec.json.Decoder(RecoveryCertificate)
 
 
@@ -273,7 +279,8 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     1. canonical, within its size; 2. the root hashes to the agency id; 3. each succession is signed by the root
     before it and by the new one, serials rising by one; 4. the node certificate is signed by the current root and
     valid now; 5. the bundle is signed by that node key; 6. officers are certified by the current root; 7. each
-    desk key is certified by one of those officers, and for this agency; 8. no older than `previous`, same agency.
+    desk key is certified by one of those officers, and for this agency; 8. no older than `previous`, same agency,
+    and the root that `previous` had is the present one or led to it.
 
     Raises RemoteError with a code for each; nothing in a bundle that fails is used.
     """
@@ -282,8 +289,10 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     if agency_id(bundle.root) != bundle.agency:  # step 2
         raise RemoteError("bundle-root", "The key bundle does not belong to this agency.", "refused")
     root = VerifyKey(bundle.root)
+    roots = [root.hash]
     for number, link in enumerate(bundle.successions, start=1):  # step 3
         root = _follow(link, bundle.agency, number, root)
+        roots.append(root.hash)
     node_certificate = verify(bundle.node, LABEL_NODE, _NODE, root)  # step 4
     _belongs(node_certificate.agency, bundle.agency)
     if not node_certificate.not_before <= now < node_certificate.not_after:
@@ -297,6 +306,11 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     order = (node_certificate.serial, bundle.at)
     if previous is not None and (previous.agency != bundle.agency or order < previous.order):  # step 8
         raise RemoteError("bundle-rollback", "The key bundle is older than the one already known.", "refused")
+    if previous is not None and previous.root.hash not in roots:
+        # Two successors of one root: whoever holds an old root cannot take the agency back with it.
+        raise RemoteError(
+            "bundle-fork", "The agency's root does not follow the one that is known. Telephone it.", "refused"
+        )
     kem = tuple((KemPublicKey(entry.key), entry.not_before, entry.not_after) for entry in bundle.kem)
     return Peer(
         agency=bundle.agency,
@@ -305,6 +319,7 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
         zone=bundle.zone,
         address=bundle.address,
         root=root,
+        roots=tuple(roots),
         node_key=node_key,
         node_until=node_certificate.not_after,
         kem=kem,

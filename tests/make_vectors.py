@@ -784,12 +784,14 @@ class Making:
         return self.edit(encode(identity.sign(bundle, identity.LABEL_BUNDLE, self.bundle_signer)))
 
 
-NEW_ROOT = SigningKey(seed("second root"))
+NEW_ROOT, FORKED_ROOT = SigningKey(seed("second root")), SigningKey(seed("another second root"))
 
 
-def succession(*signers: SigningKey, serial: int = 1, previous: str = LANTERN.root.public.hash) -> Signed:
+def succession(
+    *signers: SigningKey, serial: int = 1, previous: str = LANTERN.root.public.hash, new: SigningKey = NEW_ROOT
+) -> Signed:
     statement = Succession(
-        agency=LANTERN.agency, serial=serial, previous=previous, root=NEW_ROOT.public.raw, at=NOW - 5 * DAY
+        agency=LANTERN.agency, serial=serial, previous=previous, root=new.public.raw, at=NOW - 5 * DAY
     )
     return identity.sign(statement, identity.LABEL_SUCCESSION, *signers)
 
@@ -886,6 +888,27 @@ def bundles() -> dict[str, Callable[[], dict[str, Any]]]:
             Making(),
             code="bundle-rollback",
             previous=base64.b64encode(Making(at=NOW + 1).build()).decode(),
+        ),
+        "accept-bundle-whose-root-succeeds-the-known-one": lambda: case(
+            "Step 8: the known bundle had the first root, this one has its successor.",
+            Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),), at=NOW + 1),
+            previous=base64.b64encode(Making().build()).decode(),
+        ),
+        "refuse-bundle-whose-root-does-not-follow-the-known-one": lambda: case(
+            "Step 8: the first root has signed two successors, and the other one is known.",
+            Making(root=FORKED_ROOT, successions=(succession(root, FORKED_ROOT, new=FORKED_ROOT),), at=NOW + 1),
+            code="bundle-fork",
+            previous=base64.b64encode(
+                Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),)).build()
+            ).decode(),
+        ),
+        "refuse-bundle-that-returns-to-the-root-before": lambda: case(
+            "Step 8: the successor is known; the old root alone is not enough any more.",
+            Making(at=NOW + 1),
+            code="bundle-fork",
+            previous=base64.b64encode(
+                Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),)).build()
+            ).decode(),
         ),
     }
 

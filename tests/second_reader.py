@@ -291,11 +291,12 @@ def signed_by(signed: Any, label: bytes, *keys: bytes) -> Any:
     return read_json(raw, 512 * 1024)
 
 
-def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
-    """Agency, desks, and the pair that orders bundles."""
+def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
+    """Agency, desks, and the pair that orders bundles; and the hashes of all its roots."""
     signed = read_json(raw, 1024 * 1024)  # 1
     bundle = read_json(base64.b64decode(signed["statement"]), 512 * 1024)
     root = base64.b64decode(bundle["root"])
+    roots = [sha(root).hex()]
     need(sha(b"staffetta/1/root\0" + root).hex() == bundle["agency"])  # 2
     for serial, link in enumerate(bundle.get("successions", []), start=1):  # 3
         new = base64.b64decode(json.loads(base64.b64decode(link["statement"]))["root"])
@@ -303,6 +304,7 @@ def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
         need(statement["agency"] == bundle["agency"] and statement["serial"] == serial)
         need(statement["previous"] == sha(root).hex())
         root = new
+        roots.append(sha(root).hex())
     node = signed_by(bundle["node"], b"staffetta/1/node", root)  # 4
     need(node["agency"] == bundle["agency"] and node["not_before"] <= now < node["not_after"])
     signed_by(signed, b"staffetta/1/bundle", base64.b64decode(node["key"]))  # 5
@@ -320,7 +322,7 @@ def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
         desk = signed_by(entry["certificate"], b"staffetta/1/desk", officers[signer])
         need(desk["agency"] == bundle["agency"] and desk["desk"] not in desks)
         desks.append(desk["desk"])
-    return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}
+    return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}, roots
 
 
 def read(case: dict[str, Any]) -> dict[str, Any]:
@@ -329,10 +331,11 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
     if case["kind"] == "record":
         return {"sections": open_record(case, raw)}
     if case["kind"] == "bundle":
-        found = open_bundle(raw, case["now"])
+        found, roots = open_bundle(raw, case["now"])
         if "previous" in case:
-            before = open_bundle(base64.b64decode(case["previous"]), case["now"])
+            before, known = open_bundle(base64.b64decode(case["previous"]), case["now"])
             need(found["agency"] == before["agency"] and found["order"] >= before["order"])  # 8
+            need(known[-1] in roots)
         return found
     opened = open_envelope(case)
     found = {"content": canonical(opened["content"]).decode(), "content_hash": opened["content_hash"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, keep, local, proof, remote, trail
+from node.cli import ahead, keep, keys, local, proof, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -47,7 +47,7 @@ for command in (
     remote.refer,
     remote.referral,
     remote.outbox,
-    remote.keys,
+    keys.keys,
     trail.audit,
     keep.backup,
     keep.restore,

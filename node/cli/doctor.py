@@ -26,6 +26,8 @@ from protocol.errors import ProtocolError
 #: Below this the database may soon not be able to take what peers send.
 FREE_MIN_BYTES = 500 * 1024 * 1024
 CERTIFICATE_DAYS = 14
+#: The root lies in a safe, and whoever can fetch it has holidays.
+RENEW_DAYS = 60
 CLOCK_SECONDS = 300
 BACKLOG_SECONDS = 24 * 3600
 BACKUP_DAYS = 3
@@ -99,8 +101,10 @@ def _database(data_dir: Path) -> str:
             raise NodeError("database-damaged", "The database is damaged. Stop the node and restore the last backup.")
         found = watch.counts(db, now)
     days = (found["certificate_until"] - seconds(now)) // 86_400
-    if days < CERTIFICATE_DAYS:
-        raise NodeError("certificate", f"The node's certificate ends in {days} days. Plan to renew it with the root.")
+    if days < RENEW_DAYS:
+        raise NodeError(
+            "certificate", f"The node's certificate ends in {days} days. Fetch the root, then: staffetta keys renew"
+        )
     if found["clock_offset"] > CLOCK_SECONDS:
         raise NodeError(
             "clock", f"Peers' clocks differ by {found['clock_offset']} s from ours. Check the time service."

@@ -92,13 +92,18 @@ def init(
         _check_written_down(result)
 
 
+def check_written_down(name: str, text: str) -> None:
+    """Returns once somebody has typed how `text` ends."""
+    last = text.split()[-1][-4:].casefold()
+    while str(click.prompt(f"  {name}")).strip().casefold()[-4:] != last:
+        click.echo(f"  That is not how it ends. It is: {text}")
+
+
 def _check_written_down(result: dict[str, Any]) -> None:
     """Somebody types the end of each sheet back: what was not written down is lost for good."""
     click.echo("\nThree checks that they are on paper. Type the last group of letters of each:")
     for name, key in (("root seed", "root_seed"), ("recovery sheet A", "sheet_a"), ("recovery sheet B", "sheet_b")):
-        last = result[key].split()[-1][-4:].casefold()
-        while str(click.prompt(f"  {name}")).strip().casefold()[-4:] != last:
-            click.echo(f"  That is not how it ends. It is: {result[key]}")
+        check_written_down(name, result[key])
 
 
 def _read(file: Path) -> Answers:

@@ -234,18 +234,6 @@ def outbox(settings: Settings) -> None:
     show(answer, as_json=settings.as_json, text=table(rows, columns, "Everything was delivered."))
 
 
-@click.group()
-def keys() -> None:
-    """The node's keys."""
-
-
-@keys.command("rotate")
-@pass_settings
-def keys_rotate(settings: Settings) -> None:
-    """Make a new sealing key for the node now. Peers take it up by themselves."""
-    show(settings.client().post("/api/v1/keys/rotate"), as_json=settings.as_json, text="A new sealing key is in use.")
-
-
 def _read(file: Path) -> str:
     if file.stat().st_size > FORM_MAX_BYTES:
         raise ConfigError("file-too-large", "The file is larger than a megabyte. Is it the right one?")

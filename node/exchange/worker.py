@@ -234,7 +234,7 @@ class Worker:
         try:
             raw = await fetch_bundle(self._client, member.peer.address)
             found = identity.verify_bundle(raw, seconds(now), member.peer)
-            await self._database.write(peers.store_peer, self._here, now, found)
+            await self._database.write(_take_bundle, self._here, self._hooks, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
             return False
@@ -284,6 +284,14 @@ class Worker:
                 await self.reload()
         except (TransportError, ProtocolError) as error:
             log.info("confirmation_postponed", code=error.code, peer=agency)
+
+
+def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> None:
+    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once."""
+    before = here.directory.members.get(found.agency)
+    peers.store_peer(db, here, now, found)
+    if before is not None and before.peer.root.hash != found.root.hash:
+        hooks.alarm(db, here, now, "root-changed", found.agency, found.agency)
 
 
 def _say_hello(db: Connection, here: Here, now: datetime, not_heard_since: datetime | None = None) -> None:

@@ -88,7 +88,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the API: `body` is the struct that a request must be, None for none."""
+    """One line of the API: `body` is the struct that a request must be, None for none.
+
+    `local_only`: on the Unix socket alone; `demo_only`: in folders that the demonstration made.
+    """
 
     method: str
     path: str
@@ -97,6 +100,7 @@ class Route:
     body: type[msgspec.Struct] | None = None
     is_open: bool = False
     local_only: bool = False
+    demo_only: bool = False
 
 
 class Api:
@@ -110,7 +114,7 @@ class Api:
     def add_to(self, application: web.Application, *, is_local: bool) -> None:
         """`is_local`: on the Unix socket, which only the node's own user reaches."""
         for route in self.routes:
-            if route.local_only and (not is_local or self.services.rest is None):
+            if (route.local_only and not is_local) or (route.demo_only and self.services.rest is None):
                 continue
             application.router.add_route(route.method, PREFIX + route.path, self._wrap(route))
 
