@@ -216,6 +216,7 @@ def migrate(settings: Settings) -> None:
     from node.storage import migrate as migrations
 
     database = app.open_database(config.load(settings.data_dir))
+    progress("Bringing the database up to date …", as_json=settings.as_json)
     try:
         done = migrations.upgrade(database)
     finally:

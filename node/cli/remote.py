@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from node.cli import words
 from node.cli.client import Client
@@ -26,6 +27,10 @@ FORM_MAX_BYTES = 1024 * 1024
 @pass_settings
 def login(settings: Settings, handle: str, passphrase_file: Path | None, code: str) -> None:
     """Sign in. The session is kept in the data folder (mode 0600) and ends after 30 minutes without use."""
+    given = click.get_current_context().get_parameter_source("code") is ParameterSource.COMMANDLINE
+    if given and not (len(code) == 6 and code.isdecimal()):
+        # A one-time code is worth nothing half a minute later; a recovery code is not, and others see command lines.
+        raise ConfigError("code", "Only the six digits may stand on the command line. Leave --code out and type it.")
     client = Client(settings.data_dir)
     body = {"handle": handle, "passphrase": settings.passphrase(passphrase_file), "code": code}
     answer = client.post("/api/v1/session", body)
