@@ -106,6 +106,11 @@ _OTHERS = (
     0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
 )
 SMALL_ORDER = {0, 1, _P - 1, _P, _P + 1, *_OTHERS}
+_OTHERS_U = (
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723061781553021112529911719440698176882885853963445705823,
+)
+SMALL_ORDER_U = {0, 1, _P - 1, _P, _P + 1, *_OTHERS_U}
 
 
 # -- section 7: the envelope -----------------------------------------------------------------------------------------
@@ -291,6 +296,11 @@ def signed_by(signed: Any, label: bytes, *keys: bytes) -> Any:
     return read_json(raw, 512 * 1024)
 
 
+def need_sealing_key(key: bytes) -> None:
+    """3.4: of the right size, and not under a point of small order."""
+    need(len(key) == 1216 and u_little(key[1184:]) not in SMALL_ORDER_U)
+
+
 def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
     """Agency, desks, and the pair that orders bundles; and the hashes of all its roots."""
     signed = read_json(raw, 1024 * 1024)  # 1
@@ -321,7 +331,10 @@ def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
         need(signer in officers)
         desk = signed_by(entry["certificate"], b"staffetta/1/desk", officers[signer])
         need(desk["agency"] == bundle["agency"] and desk["desk"] not in desks)
+        need_sealing_key(base64.b64decode(desk["key"]))
         desks.append(desk["desk"])
+    for entry in bundle["kem"]:
+        need_sealing_key(base64.b64decode(entry["key"]))
     return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}, roots
 
 
