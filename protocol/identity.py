@@ -329,6 +329,21 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     )
 
 
+def read_known(raw: bytes, now: int) -> Peer:
+    """A bundle that was accepted once, also when a certificate in it has ended since: then as it was when it was made.
+
+    An agency that let its certificate end stays known, so that its next bundle can be asked for and has to follow
+    this one. What it signs is not taken (`node_until`), and what needs a valid key waits. Raises RemoteError.
+    """
+    try:
+        return verify_bundle(raw, now)
+    except RemoteError as refusal:
+        made = decode(decode_signed(raw).statement, _BUNDLE, BUNDLE_MAX_BYTES).at
+        if refusal.code not in ("bundle-expired", "desk-not-certified") or made > now:
+            raise
+        return verify_bundle(raw, made)
+
+
 def _follow(link: Signed, agency: str, serial: int, root: VerifyKey) -> VerifyKey:
     statement = decode(link.statement, _SUCCESSION, BUNDLE_MAX_BYTES)
     successor = VerifyKey(statement.root)
