@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""(e) a backup of a node that serves, and its restore: `python -m bench --backup 100000`.
+"""(f) a backup of a node that serves, and its restore: `python -m bench --backup 100000`.
 
 Seconds are of the wall and of the process; on a machine that does other things only the second mean something.
 """

@@ -7,7 +7,7 @@ time neither skips nor doubles anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final
@@ -32,6 +32,13 @@ class Calendar:
     zone: str
     opening: tuple[tuple[int, int, int], ...] = OFFICE_HOURS
     holidays: frozenset[date] = frozenset()
+    #: The same by weekday, in order: asked for every clock that is set.
+    _week: tuple[tuple[tuple[int, int], ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.opening)
+        week = tuple(tuple((opens, closes) for on, opens, closes in ordered if on == day) for day in range(7))
+        object.__setattr__(self, "_week", week)
 
     def local(self, moment: datetime) -> datetime:
         """An aware moment as the clock on the agency's wall shows it."""
@@ -43,7 +50,7 @@ class Calendar:
 
     def is_working(self, day: date) -> bool:
         """Whether the desk opens at all on this day."""
-        return day not in self.holidays and any(weekday == day.weekday() for weekday, _, _ in self.opening)
+        return bool(self._week[day.weekday()]) and day not in self.holidays
 
     def is_open(self, moment: datetime) -> bool:
         """Whether the desk is open at this moment."""
@@ -56,7 +63,7 @@ class Calendar:
             day = start + timedelta(days=ahead)
             if not self.is_working(day):
                 continue
-            for _, opens, closes in sorted(entry for entry in self.opening if entry[0] == day.weekday()):
+            for opens, closes in self._week[day.weekday()]:
                 begin, end = self.instant(day, opens), self.instant(day, closes)
                 if moment < end:
                     return max(begin, moment.astimezone(UTC)) if begin <= moment else begin

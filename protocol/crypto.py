@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -195,6 +196,12 @@ def _without_sign(encoded: bytes) -> bytes:
 def seal_once(key: bytes, plaintext: bytes, aad: bytes, counter: int = 0) -> bytes:
     """ChaCha20-Poly1305; the pair (key, counter) is used for exactly this one plaintext, the counter is the nonce."""
     return ChaCha20Poly1305(key).encrypt(counter.to_bytes(12), plaintext, aad)
+
+
+def seal_each(key: bytes, plaintexts: Mapping[int, bytes]) -> dict[int, bytes]:
+    """`seal_once` of several plaintexts under one key, each with its own number, from 0 on, as the nonce."""
+    cipher = ChaCha20Poly1305(key)
+    return {counter: cipher.encrypt(counter.to_bytes(12), plain, b"") for counter, plain in plaintexts.items()}
 
 
 def open_once(key: bytes, sealed: bytes, aad: bytes, counter: int = 0) -> bytes:

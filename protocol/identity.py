@@ -189,7 +189,10 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a verified bundle says, parsed once. `order` decides which of two bundles is newer."""
+    """What a verified bundle says, parsed once. `order` decides which of two bundles is newer.
+
+    `roots` are the hashes of all roots that the agency has had, the present one last.
+    """
 
     agency: str
     name: str
@@ -197,6 +200,7 @@ class Peer:
     zone: str
     address: str
     root: VerifyKey
+    roots: tuple[str, ...]
     node_key: VerifyKey
     node_until: int
     kem: tuple[tuple[KemPublicKey, int, int], ...]
@@ -256,10 +260,11 @@ _NODE: Final = msgspec.json.Decoder(NodeCertificate)
 _DESK: Final = msgspec.json.Decoder(DeskCertificate)
 _BUNDLE: Final = msgspec.json.Decoder(Bundle)
 _SIGNED: Final = msgspec.json.Decoder(Signed)
-DECODE_NODE: Final = _NODE
 DECODE_ROSTER: Final = msgspec.json.Decoder(RosterEntry)
 DECODE_DESK: Final = _DESK
 DECODE_OFFICER: Final = _OFFICER
+DECODE_NODE: Final = _NODE
+DECODE_SUCCESSION: Final = _SUCCESSION
 DECODE_RECOVERY: Final = msgspec.json.Decoder(RecoveryCertificate)
 
 
@@ -279,7 +284,8 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     1. canonical, within its size; 2. the root hashes to the agency id; 3. each succession is signed by the root
     before it and by the new one, serials rising by one; 4. the node certificate is signed by the current root and
     valid now; 5. the bundle is signed by that node key; 6. officers are certified by the current root; 7. each
-    desk key is certified by one of those officers, and for this agency; 8. no older than `previous`, same agency.
+    desk key is certified by one of those officers, and for this agency; 8. no older than `previous`, same agency,
+    and the root that `previous` had is the present one or led to it.
 
     Raises RemoteError with a code for each; nothing in a bundle that fails is used.
     """
@@ -288,8 +294,10 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     if agency_id(bundle.root) != bundle.agency:  # step 2
         raise RemoteError("bundle-root", "The key bundle does not belong to this agency.", "refused")
     root = VerifyKey(bundle.root)
+    roots = [root.hash]
     for number, link in enumerate(bundle.successions, start=1):  # step 3
         root = _follow(link, bundle.agency, number, root)
+        roots.append(root.hash)
     node_certificate = verify(bundle.node, LABEL_NODE, _NODE, root)  # step 4
     _belongs(node_certificate.agency, bundle.agency)
     if not node_certificate.not_before <= now < node_certificate.not_after:
@@ -303,6 +311,11 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     order = (node_certificate.serial, bundle.at)
     if previous is not None and (previous.agency != bundle.agency or order < previous.order):  # step 8
         raise RemoteError("bundle-rollback", "The key bundle is older than the one already known.", "refused")
+    if previous is not None and previous.root.hash not in roots:
+        # Two successors of one root: whoever holds an old root cannot take the agency back with it.
+        raise RemoteError(
+            "bundle-fork", "The agency's root does not follow the one that is known. Telephone it.", "refused"
+        )
     kem = tuple((KemPublicKey(entry.key), entry.not_before, entry.not_after) for entry in bundle.kem)
     return Peer(
         agency=bundle.agency,
@@ -311,6 +324,7 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
         zone=bundle.zone,
         address=bundle.address,
         root=root,
+        roots=tuple(roots),
         node_key=node_key,
         node_until=node_certificate.not_after,
         kem=kem,
@@ -318,6 +332,21 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
         order=order,
         raw=raw,
     )
+
+
+def read_known(raw: bytes, now: int) -> Peer:
+    """A bundle that was accepted once, also when a certificate in it has ended since: then as it was when it was made.
+
+    An agency that let its certificate end stays known, so that its next bundle can be asked for and has to follow
+    this one. What it signs is not taken (`node_until`), and what needs a valid key waits. Raises RemoteError.
+    """
+    try:
+        return verify_bundle(raw, now)
+    except RemoteError as refusal:
+        made = decode(decode_signed(raw).statement, _BUNDLE, BUNDLE_MAX_BYTES).at
+        if refusal.code not in ("bundle-expired", "desk-not-certified") or made > now:
+            raise
+        return verify_bundle(raw, made)
 
 
 def _follow(link: Signed, agency: str, serial: int, root: VerifyKey) -> VerifyKey:

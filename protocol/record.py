@@ -110,18 +110,20 @@ def seal(
             "readers",
             say("A record is sealed for 1 to {limit} desks. Choose the desks that need it.", limit=KEYRINGS_MAX),
         )
-    keys = {section: crypto.random_bytes(32) for section in salted}
+    fresh = crypto.random_bytes(32 * (len(salted) + len(readers)))
+    secrets = iter([fresh[at : at + 32] for at in range(0, len(fresh), 32)])
+    keys = {section: next(secrets) for section in salted}
     sealed = {
         section: crypto.seal_once(keys[section], data, _section_aad(section, crypto.sha256(data)))
         for section, data in salted.items()
     }
     rings = {}
     for desk_key, allowed in readers.items():
-        ring_key = crypto.random_bytes(32)
-        info = context.info(desk_key.hash)
+        ring_key = next(secrets)
+        entries = crypto.seal_each(ring_key, {_CODES[s]: keys[s] for s in salted if s in allowed})
         rings[desk_key.hash] = Keyring(
-            desk_key.seal(ring_key, info),
-            {s: crypto.seal_once(ring_key, keys[s], b"", _CODES[s]) for s in salted if s in allowed},
+            desk_key.seal(ring_key, context.info(desk_key.hash)),
+            {_SECTIONS[code]: entry for code, entry in entries.items()},
         )
     return Record(sealed, rings).pack()
 

@@ -743,6 +743,10 @@ class Making:
     agency: str = LANTERN.agency
     at: int = NOW
     node_root: SigningKey | None = None
+    officer_root: SigningKey | None = None
+    officer_agency: str = LANTERN.agency
+    kem: bytes = LANTERN.kem.public.raw
+    desk_kem: bytes = LANTERN.desk_key.public.raw
     edit: Callable[[bytes], bytes] = lambda raw: raw
 
     def build(self) -> bytes:
@@ -750,7 +754,7 @@ class Making:
             agency=self.desk_agency,
             desk=self.party.desk,
             serial=1,
-            key=self.party.desk_key.public.raw,
+            key=self.desk_kem,
             not_before=NOW - DAY,
             not_after=NOW + 366 * DAY,
         )
@@ -766,16 +770,16 @@ class Making:
             root=self.party.root.public.raw,
             node=identity.sign(self.certificate, identity.LABEL_NODE, self.node_root or self.root),
             at=self.at,
-            kem=(KemEntry(key=self.party.kem.public.raw, not_before=NOW - DAY, not_after=NOW + 20 * DAY),),
+            kem=(KemEntry(key=self.kem, not_before=NOW - DAY, not_after=NOW + 20 * DAY),),
             address="https://lantern.invalid",
             successions=self.successions,
             officers=tuple(
                 identity.sign(
                     OfficerCertificate(
-                        agency=LANTERN.agency, key=o.public.raw, not_before=NOW - DAY, not_after=self.officer_until
+                        agency=self.officer_agency, key=o.public.raw, not_before=NOW - DAY, not_after=self.officer_until
                     ),
                     identity.LABEL_OFFICER,
-                    self.root,
+                    self.officer_root or self.root,
                 )
                 for o in self.officers
             ),
@@ -784,12 +788,14 @@ class Making:
         return self.edit(encode(identity.sign(bundle, identity.LABEL_BUNDLE, self.bundle_signer)))
 
 
-NEW_ROOT = SigningKey(seed("second root"))
+NEW_ROOT, FORKED_ROOT = SigningKey(seed("second root")), SigningKey(seed("another second root"))
 
 
-def succession(*signers: SigningKey, serial: int = 1, previous: str = LANTERN.root.public.hash) -> Signed:
+def succession(
+    *signers: SigningKey, serial: int = 1, previous: str = LANTERN.root.public.hash, new: SigningKey = NEW_ROOT
+) -> Signed:
     statement = Succession(
-        agency=LANTERN.agency, serial=serial, previous=previous, root=NEW_ROOT.public.raw, at=NOW - 5 * DAY
+        agency=LANTERN.agency, serial=serial, previous=previous, root=new.public.raw, at=NOW - 5 * DAY
     )
     return identity.sign(statement, identity.LABEL_SUCCESSION, *signers)
 
@@ -871,6 +877,22 @@ def bundles() -> dict[str, Callable[[], dict[str, Any]]]:
         "refuse-bundle-signed-by-another-node": lambda: case(
             "Step 5.", Making(bundle_signer=OTHER.node), code="bad-signature"
         ),
+        "refuse-bundle-officer-certified-by-another-root": lambda: case(
+            "Step 6.", Making(officer_root=OTHER.root), code="bad-signature"
+        ),
+        "refuse-bundle-officer-of-another-agency": lambda: case(
+            "Step 6.", Making(officer_agency=OTHER.agency), code="bundle-foreign"
+        ),
+        "refuse-bundle-desk-key-of-small-order": lambda: case(
+            "Step 7: what is sealed to such a key is half open.",
+            Making(desk_kem=LANTERN.desk_key.public.raw[:1184] + bytes(32)),
+            code="bad-key",
+        ),
+        "refuse-bundle-sealing-key-of-small-order": lambda: case(
+            "Section 3.4: a node key to which half of the secret would be known.",
+            Making(kem=LANTERN.kem.public.raw[:1184] + bytes(31) + b"\x80"),
+            code="bad-key",
+        ),
         "refuse-bundle-desk-without-an-officer": lambda: case(
             "Step 7: the node itself signed a desk key.", Making(desk_signer=LANTERN.node), code="desk-not-certified"
         ),
@@ -886,6 +908,27 @@ def bundles() -> dict[str, Callable[[], dict[str, Any]]]:
             Making(),
             code="bundle-rollback",
             previous=base64.b64encode(Making(at=NOW + 1).build()).decode(),
+        ),
+        "accept-bundle-whose-root-succeeds-the-known-one": lambda: case(
+            "Step 8: the known bundle had the first root, this one has its successor.",
+            Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),), at=NOW + 1),
+            previous=base64.b64encode(Making().build()).decode(),
+        ),
+        "refuse-bundle-whose-root-does-not-follow-the-known-one": lambda: case(
+            "Step 8: the first root has signed two successors, and the other one is known.",
+            Making(root=FORKED_ROOT, successions=(succession(root, FORKED_ROOT, new=FORKED_ROOT),), at=NOW + 1),
+            code="bundle-fork",
+            previous=base64.b64encode(
+                Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),)).build()
+            ).decode(),
+        ),
+        "refuse-bundle-that-returns-to-the-root-before": lambda: case(
+            "Step 8: the successor is known; the old root alone is not enough any more.",
+            Making(at=NOW + 1),
+            code="bundle-fork",
+            previous=base64.b64encode(
+                Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),)).build()
+            ).decode(),
         ),
     }
 

@@ -106,6 +106,11 @@ _OTHERS = (
     0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
 )
 SMALL_ORDER = {0, 1, _P - 1, _P, _P + 1, *_OTHERS}
+_OTHERS_U = (
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723061781553021112529911719440698176882885853963445705823,
+)
+SMALL_ORDER_U = {0, 1, _P - 1, _P, _P + 1, *_OTHERS_U}
 
 
 # -- section 7: the envelope -----------------------------------------------------------------------------------------
@@ -291,11 +296,17 @@ def signed_by(signed: Any, label: bytes, *keys: bytes) -> Any:
     return read_json(raw, 512 * 1024)
 
 
-def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
-    """Agency, desks, and the pair that orders bundles."""
+def need_sealing_key(key: bytes) -> None:
+    """3.4: of the right size, and not under a point of small order."""
+    need(len(key) == 1216 and u_little(key[1184:]) not in SMALL_ORDER_U)
+
+
+def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
+    """Agency, desks, and the pair that orders bundles; and the hashes of all its roots."""
     signed = read_json(raw, 1024 * 1024)  # 1
     bundle = read_json(base64.b64decode(signed["statement"]), 512 * 1024)
     root = base64.b64decode(bundle["root"])
+    roots = [sha(root).hex()]
     need(sha(b"staffetta/1/root\0" + root).hex() == bundle["agency"])  # 2
     for serial, link in enumerate(bundle.get("successions", []), start=1):  # 3
         new = base64.b64decode(json.loads(base64.b64decode(link["statement"]))["root"])
@@ -303,6 +314,7 @@ def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
         need(statement["agency"] == bundle["agency"] and statement["serial"] == serial)
         need(statement["previous"] == sha(root).hex())
         root = new
+        roots.append(sha(root).hex())
     node = signed_by(bundle["node"], b"staffetta/1/node", root)  # 4
     need(node["agency"] == bundle["agency"] and node["not_before"] <= now < node["not_after"])
     signed_by(signed, b"staffetta/1/bundle", base64.b64decode(node["key"]))  # 5
@@ -319,8 +331,11 @@ def open_bundle(raw: bytes, now: int) -> dict[str, Any]:
         need(signer in officers)
         desk = signed_by(entry["certificate"], b"staffetta/1/desk", officers[signer])
         need(desk["agency"] == bundle["agency"] and desk["desk"] not in desks)
+        need_sealing_key(base64.b64decode(desk["key"]))
         desks.append(desk["desk"])
-    return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}
+    for entry in bundle["kem"]:
+        need_sealing_key(base64.b64decode(entry["key"]))
+    return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}, roots
 
 
 def read(case: dict[str, Any]) -> dict[str, Any]:
@@ -329,10 +344,11 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
     if case["kind"] == "record":
         return {"sections": open_record(case, raw)}
     if case["kind"] == "bundle":
-        found = open_bundle(raw, case["now"])
+        found, roots = open_bundle(raw, case["now"])
         if "previous" in case:
-            before = open_bundle(base64.b64decode(case["previous"]), case["now"])
+            before, known = open_bundle(base64.b64decode(case["previous"]), case["now"])
             need(found["agency"] == before["agency"] and found["order"] >= before["order"])  # 8
+            need(known[-1] in roots)
         return found
     opened = open_envelope(case)
     found = {"content": canonical(opened["content"]).decode(), "content_hash": opened["content_hash"]}

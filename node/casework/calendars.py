@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from node.office.desks import Profile
 from node.storage.here import Here
+from node.storage.rows import Question
 from node.storage.tables import desks
 from protocol.calendar import OFFICE_HOURS, Calendar
 from protocol.identity import Desk, Opening, Peer
@@ -18,16 +19,21 @@ from protocol.identity import Desk, Opening, Peer
 
 def peer_calendar(peer: Peer, desk: Desk) -> Calendar:
     """The opening hours that a peer's desk has published, in that agency's zone."""
-    return Calendar(peer.zone, _opening(desk.entry.opening))
+    return _published(peer.zone, desk.entry.opening)
 
 
-_PROFILE = select(desks.c.profile).where(desks.c.id == bindparam("desk"), desks.c.closed_at.is_(None))
+@lru_cache(maxsize=256)
+def _published(zone: str, opening: tuple[Opening, ...]) -> Calendar:
+    return Calendar(zone, _opening(opening))
+
+
+_PROFILE = Question(select(desks.c.profile).where(desks.c.id == bindparam("desk"), desks.c.closed_at.is_(None)))
 
 
 def desk_calendar(db: Connection, here: Here, desk_id: str) -> Calendar | None:
     """The opening hours of one of our desks; None if there is no such desk or it was closed."""
-    stored = db.execute(_PROFILE, {"desk": desk_id}).scalar()
-    return None if stored is None else _parsed(here.zone, stored)
+    stored = _PROFILE.first(db, {"desk": desk_id})
+    return None if stored is None else _parsed(here.zone, stored.profile)
 
 
 @lru_cache(maxsize=64)

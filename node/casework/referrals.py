@@ -19,7 +19,7 @@ from node.exchange.outbox import NewThread
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.rows import add_row, defers, waiting
+from node.storage.rows import Question, add_row, defers, waiting
 from node.storage.tables import Side, desk_keys, exclusions, messages, referrals, releases, threads
 from node.storage.tables import cases as case_rows
 from protocol import crypto, referral
@@ -59,7 +59,7 @@ TEXT_MAX: Final = 4_000
 _NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID})
 _RELEASE = select(releases).where(releases.c.id == bindparam("release"))
 #: All that a decision to send needs to know, in one question.
-_FACTS = (
+_FACTS = Question(
     select(releases, case_rows.c.desk_id, desk_keys.c.public, threads.c.id.label("thread"))
     .join(case_rows, case_rows.c.id == releases.c.case_id)
     .join(desk_keys, (desk_keys.c.desk_id == case_rows.c.desk_id) & desk_keys.c.retired_at.is_(None))
@@ -153,7 +153,7 @@ def _facts(db: Connection, actor: Actor, case_id: str, release_id: str) -> Any:
         if case_id in group.cache:
             group.flush(db)
         group.cache[case_id] = True
-    facts = db.execute(_FACTS, {"release": release_id, "case": case_id}).first()
+    facts = _FACTS.first(db, {"release": release_id, "case": case_id})
     if facts is None or facts.desk_id not in actor.desks or actor.is_kept_out(case_id):
         cases.load(db, actor, case_id)
         raise LocalError("unknown-release", "There is no such consent in this case. Record one first.")

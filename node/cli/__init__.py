@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, guard, keep, local, move, proof, remote, trail
+from node.cli import ahead, guard, keep, keys, local, move, proof, remote, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
-from node.cli.output import explain
+from node.cli.output import explain, explain_use
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +22,7 @@ from node.cli.output import explain
     default=Path("."),
     help="The node's folder. Default: where you are.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text. May stand anywhere.")
 @click.version_option(package_name="staffetta", prog_name="staffetta")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path, as_json: bool) -> None:
@@ -47,7 +47,7 @@ for command in (
     remote.refer,
     remote.referral,
     remote.outbox,
-    remote.keys,
+    keys.keys,
     guard.lock,
     guard.unlock,
     trail.audit,
@@ -64,16 +64,22 @@ for command in (
 
 def main() -> None:
     """Run a command; whatever goes wrong is one sentence and an exit status, never a traceback."""
-    as_json = "--json" in sys.argv[1:]
+    words = sys.argv[1:]
+    as_json = "--json" in words
+    if as_json:  # wherever it stands: nobody remembers whether before or after the command
+        words = ["--json", *(word for word in words if word != "--json")]
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(words, standalone_mode=False) or 0)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.Abort:
         click.echo("Stopped.", err=True)
         sys.exit(1)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            explain_use(error.format_message())
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the one place where a person gets to see that something failed
         sys.exit(explain(error, as_json=as_json))

@@ -35,8 +35,10 @@ from protocol.errors import ProtocolError
 
 #: Below this the database may soon not be able to take what peers send.
 FREE_MIN_BYTES: Final = 500 * 1024 * 1024
-#: Certificates and keys that end within so many days are a finding: long enough for two people to meet with the root.
-KEYS_END_DAYS: Final = 30
+#: The root lies in a safe, and whoever can fetch it has holidays.
+RENEW_DAYS: Final = 60
+#: A desk's key is changed by its own people on a page.
+DESK_KEY_DAYS: Final = 30
 BACKLOG_SECONDS: Final = 24 * 3600
 BACKUP_DAYS: Final = 3
 #: A node of this age without any backup is no longer being set up.
@@ -259,21 +261,27 @@ def _database(db: Connection, settings: config.Config, thorough: bool) -> str:
 def _certificates(db: Connection, here: Here, now: datetime) -> str:
     """The node's, its officers' and its desks': who has to renew what, before peers refuse it."""
     at = seconds(now)
-    ends: list[tuple[int, str]] = [(watch.certificate_until(db), "The node's certificate ends")]
     active = set(db.execute(select(tables.staff.c.id).where(tables.staff.c.status == "active")).scalars())
-    ends += [
+    certified = [(watch.certificate_until(db), "The node's certificate ends")]
+    certified += [
         (officer.certificate.not_after, "An officer's certificate ends")
         for officer in roster.officers(db, here).values()
         if officer.staff_id in active
     ]
+    until, what = min(certified)
+    days = (until - at) // DAY_SECONDS
+    if days < RENEW_DAYS:
+        raise NodeError("certificate", f"{what} in {days} days. Fetch the root, then: staffetta keys renew")
     bundle = get_setting(db, "bundle")
     if bundle is not None:
-        peer = identity.verify_bundle(bytes.fromhex(bundle), at)
-        ends += [(desk.key_until, f"The key of the desk “{desk.entry.name}” ends") for desk in peer.desks]
-    first, what = min(ends)
-    days = (first - at) // DAY_SECONDS
-    if days < KEYS_END_DAYS:
-        raise NodeError("certificate", f"{what} in {days} days. See `staffetta keys --help`, and the page “Desks”.")
+        for desk in identity.verify_bundle(bytes.fromhex(bundle), at).desks:
+            left = (desk.key_until - at) // DAY_SECONDS
+            if left < DESK_KEY_DAYS:
+                raise NodeError(
+                    "desk-key",
+                    f"The key of the desk “{desk.entry.name}” ends in {left} days. Change it on the page “Desks”.",
+                )
+            days = min(days, left)
     return f"the first to end has {days} more days"
 
 

@@ -109,13 +109,18 @@ def _pictures(result: dict[str, Any]) -> str:
     return "\n".join(drawn) + "\nNever photograph the first three with a telephone: its pictures travel."
 
 
+def check_written_down(name: str, text: str) -> None:
+    """Returns once somebody has typed how `text` ends."""
+    last = text.split()[-1][-4:].casefold()
+    while str(click.prompt(f"  {name}")).strip().casefold()[-4:] != last:
+        click.echo(f"  That is not how it ends. It is: {text}")
+
+
 def _check_written_down(result: dict[str, Any]) -> None:
     """Somebody types the end of each sheet back: what was not written down is lost for good."""
     click.echo("\nThree checks that they are on paper. Type the last group of letters of each:")
     for name, key in (("root seed", "root_seed"), ("recovery sheet A", "sheet_a"), ("recovery sheet B", "sheet_b")):
-        last = result[key].split()[-1][-4:].casefold()
-        while str(click.prompt(f"  {name}")).strip().casefold()[-4:] != last:
-            click.echo(f"  That is not how it ends. It is: {result[key]}")
+        check_written_down(name, result[key])
 
 
 def _read(file: Path) -> Answers:
@@ -238,6 +243,7 @@ def migrate(settings: Settings) -> None:
     from node.storage import migrate as migrations
 
     database = app.open_database(config.load(settings.data_dir))
+    progress("Bringing the database up to date …", as_json=settings.as_json)
     try:
         done = migrations.upgrade(database)
     finally:

@@ -70,6 +70,11 @@ def explain(error: BaseException, *, as_json: bool) -> int:
     return FAULT
 
 
+def explain_use(text: str) -> None:
+    """The command was not given as it is meant to be: the same for scripts as any other refusal."""
+    click.echo(json.dumps({"error": "usage", "detail": text, "problems": []}, ensure_ascii=False))
+
+
 def _refuse(code: str, text: str, as_json: bool, problems: Sequence[Mapping[str, str]]) -> int:
     if as_json:
         click.echo(json.dumps({"error": code, "detail": text, "problems": list(problems)}, ensure_ascii=False))

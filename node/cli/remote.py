@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from node.cli import words
 from node.cli.client import Client
@@ -26,6 +27,10 @@ FORM_MAX_BYTES = 1024 * 1024
 @pass_settings
 def login(settings: Settings, handle: str, passphrase_file: Path | None, code: str) -> None:
     """Sign in. The session is kept in the data folder (mode 0600) and ends after 30 minutes without use."""
+    given = click.get_current_context().get_parameter_source("code") is ParameterSource.COMMANDLINE
+    if given and not (len(code) == 6 and code.isdecimal()):
+        # A one-time code is worth nothing half a minute later; a recovery code is not, and others see command lines.
+        raise ConfigError("code", "Only the six digits may stand on the command line. Leave --code out and type it.")
     client = Client(settings.data_dir)
     body = {"handle": handle, "passphrase": settings.passphrase(passphrase_file), "code": code}
     answer = client.post("/api/v1/session", body)
@@ -249,18 +254,6 @@ def outbox(settings: Settings) -> None:
     columns = {"message": "message", "peer": "to", "lane": "lane", "attempts": "tries", "retry": "next try"}
     rows = [{**row, "retry": local_time(row.get("retry_at"))} for row in answer["outbox"]]
     show(answer, as_json=settings.as_json, text=table(rows, columns, "Everything was delivered."))
-
-
-@click.group()
-def keys() -> None:
-    """The node's keys."""
-
-
-@keys.command("rotate")
-@pass_settings
-def keys_rotate(settings: Settings) -> None:
-    """Make a new sealing key for the node now. Peers take it up by themselves."""
-    show(settings.client().post("/api/v1/keys/rotate"), as_json=settings.as_json, text="A new sealing key is in use.")
 
 
 def _read(file: Path) -> str:

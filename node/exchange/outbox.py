@@ -19,7 +19,7 @@ from node.exchange.hooks import Ended, Hooks
 from node.exchange.receipts import store_receipts
 from node.storage.database import after_commit, slot_of
 from node.storage.here import Here
-from node.storage.rows import add_row
+from node.storage.rows import Question, add_row
 from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
 from protocol import crypto, envelope, framing, record
 from protocol.codes import MessageType, Priority, Section
@@ -312,7 +312,7 @@ _HEARD = (
         clock_seen_at=bindparam("at"),
     )
 )
-_RETRY = select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer"))
+_RETRY = Question(select(agencies.c.retry_at).where(agencies.c.agency == bindparam("peer")))
 
 
 def claim(
@@ -327,8 +327,8 @@ def claim(
     key = None if member is None else member.peer.sealing_key(seconds(now))
     if member is None or key is None:
         return None
-    retry_at = db.execute(_RETRY, {"peer": peer}).scalar()
-    if retry_at is not None and retry_at > now:
+    known = _RETRY.first(db, {"peer": peer})
+    if known is not None and known.retry_at is not None and known.retry_at > now:
         return None
     query = _CLAIM if db.dialect.name == "sqlite" else _CLAIM.with_for_update(skip_locked=True, of=outbox)
     facts = {"us": here.agency, "peer": peer, "now": now}

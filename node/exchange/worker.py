@@ -86,11 +86,12 @@ class Worker:
             loop.call_soon_threadsafe(self._note, peer)
 
     def _note(self, peer: str | None) -> None:
-        if peer is not None and peer in self._busy:
+        if peer is None or self._stopping:
+            self._woken.set()
+        elif peer in self._busy:
             self._again.add(peer)
-        elif peer is not None and not self._stopping:
+        else:
             self._start(peer)
-        self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then finish the requests that are under way."""
@@ -243,7 +244,7 @@ class Worker:
         try:
             raw = await fetch_bundle(self._client, member.peer.address)
             found = identity.verify_bundle(raw, seconds(now), member.peer)
-            await self._database.write(peers.store_peer, self._here, now, found)
+            await self._database.write(_take_bundle, self._here, self._hooks, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
             # Soon again, for whoever was only starting: a node that was restored is not understood before.
@@ -325,6 +326,14 @@ class Worker:
                 await self.reload()
         except (TransportError, ProtocolError) as error:
             log.info("confirmation_postponed", code=error.code, peer=agency)
+
+
+def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> None:
+    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once."""
+    before = here.directory.members.get(found.agency)
+    peers.store_peer(db, here, now, found)
+    if before is not None and before.peer.root.hash != found.root.hash:
+        hooks.alarm(db, here, now, "root-changed", found.agency, found.agency)
 
 
 def _say_hello(db: Connection, here: Here, now: datetime, not_heard_since: datetime | None = None) -> None:

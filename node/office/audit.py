@@ -30,7 +30,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 #: Rows held at once while a chain is walked.
 _STEP: Final = 1000
 
-_LAST = (
+_LAST = rows.Question(
     select(audit.c.seq, audit.c.hash).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
 )
 _INSERT = insert(audit)
@@ -101,7 +101,7 @@ def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chai
 
 
 def _last(db: Connection, chain: str) -> tuple[int, str]:
-    last = db.execute(_LAST, {"chain": chain}).first()
+    last = _LAST.first(db, {"chain": chain})
     return (0, START) if last is None else (last.seq, last.hash)
 
 
@@ -155,7 +155,7 @@ def _is_join(db: Connection, chain: str) -> bool:
 
 def head(db: Connection, chain: str = MAIN_CHAIN) -> str:
     """The hash of the newest entry."""
-    last = db.execute(_LAST, {"chain": chain}).first()
+    last = _LAST.first(db, {"chain": chain})
     return START if last is None else str(last.hash)
 
 

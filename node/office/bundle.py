@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from node.office import desks as office_desks
 from node.office import roster, tasks
 from node.office.desks import Profile
+from node.office.root import first_root, successions
 from node.office.roster import Officer
 from node.storage.here import Here
 from node.storage.settings import get_setting, set_setting
@@ -26,10 +27,10 @@ def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> byte
     """A new signed bundle is stored and returned. Its time is later than that of every bundle before it.
 
     A desk whose key no present officer certified is left out, and is a task: one such desk would make peers refuse
-    the whole bundle (Specification, 4.5, step 7). A root's successor is not known yet, so the chain of them is empty.
+    the whole bundle (Specification, 4.5, step 7).
     """
-    root, node, name, kind = (get_setting(db, n) for n in ("root", "node_certificate", "agency_name", "agency_type"))
-    if root is None or node is None or name is None or kind is None:
+    node, name, kind = (get_setting(db, n) for n in ("node_certificate", "agency_name", "agency_type"))
+    if node is None or name is None or kind is None:
         raise LocalError("not-initialised", "This node has no agency yet. Run: staffetta init")
     here.keystore.refresh()  # another process may have made the newest sealing key a moment ago
     at = max(int(get_setting(db, "bundle_at") or "0") + 1, seconds(now))
@@ -42,11 +43,12 @@ def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> byte
         name=name,
         type=AgencyType(kind),
         zone=here.zone,
-        root=bytes.fromhex(root),
+        root=first_root(db),
         node=identity.decode_signed(bytes.fromhex(node)),
         at=at,
         kem=here.keystore.kem_entries(now),
         address=address,
+        successions=successions(db),
         officers=_officers(db, certified, entries),
         desks=tuple(entries),
     )

@@ -55,7 +55,7 @@ def officers(db: Connection, here: Here) -> dict[str, Officer]:
 
     A certificate that the root did not sign makes no officer, and what its holder signed counts for nothing.
     """
-    root = VerifyKey(bytes.fromhex(_setting(db, "root")))
+    root = present_root(db)
     found = {}
     query = select(staff.c.id, staff.c.officer_certificate).where(staff.c.officer_certificate.is_not(None))
     for row in db.execute(query):
@@ -68,6 +68,18 @@ def officers(db: Connection, here: Here) -> dict[str, Officer]:
         if certificate.agency == here.agency:
             found[key.hash] = Officer(row.id, key, certificate, signed)
     return found
+
+
+def present_root(db: Connection) -> VerifyKey:
+    """The agency's root as it is now."""
+    return VerifyKey(bytes.fromhex(_setting(db, "root")))
+
+
+def require_root(db: Connection, root: SigningKey) -> VerifyKey:
+    """The public half of the present root. Raises LocalError `wrong-root` for any other, also for one before it."""
+    if root.public.hash != present_root(db).hash:
+        raise LocalError("wrong-root", "This is not the root of this agency. Compare the sheet group by group.")
+    return root.public
 
 
 def officer_signer(db: Connection, here: Here, actor: Actor, now: datetime) -> SigningKey:
@@ -97,7 +109,7 @@ def is_officer(db: Connection, here: Here, actor: Actor, now: datetime) -> bool:
 def recovery_key(db: Connection, here: Here) -> KemPublicKey:
     """The agency's recovery key, as its root certified it; the row alone would not be believed."""
     signed = identity.decode_signed(bytes.fromhex(_setting(db, "recovery_certificate")))
-    root = VerifyKey(bytes.fromhex(_setting(db, "root")))
+    root = present_root(db)
     statement = identity.verify(signed, LABEL_RECOVERY, identity.DECODE_RECOVERY, root)
     if statement.agency != here.agency:
         raise LocalError("recovery-foreign", "The recovery key is of another agency. Restore the right database.")

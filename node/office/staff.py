@@ -213,8 +213,7 @@ def certify_officer(
     `wrong-root`, `unknown-person`, `too-many-officers`.
     """
     actor.require_role(Role.OFFICER, Role.DIRECTOR)
-    if identity.agency_id(root.public.raw) != here.agency:
-        raise LocalError("wrong-root", "This is not the root of this agency. Compare the sheet group by group.")
+    roster.require_root(db, root)
     query = select(staff.c.roles, staff.c.sign_public).where(staff.c.id == staff_id, staff.c.status == "active")
     row = db.execute(query).first()
     if row is None:

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows to insert, collected over a batch of messages, or over a group of decisions, and written with one statement
-for each table.
+"""What happens for every message: rows to insert, collected over a batch of messages, or over a group of decisions, and
+written with one statement for each table; and the question that every decision asks.
 
-Measured: one row by itself costs about four times what it costs among many.
+Measured: one row by itself costs about four times what it costs among many, and what SQLAlchemy does again at each
+execution (names, types, a result object) several times what SQLite does. So both are compiled once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import Connection, Insert, Table, insert
+from sqlalchemy import Connection, Dialect, Select, Table, insert
 from sqlalchemy.dialects.sqlite import Insert as Upsert
+from sqlalchemy.types import TypeEngine
 
 from node.storage.tables import audit, bodies, followups, messages, outbox, referrals, releases, threads
 
@@ -19,10 +23,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Parents before children; a table that is not listed comes after these.
 _ORDER: Final = (threads, releases, messages, bodies, outbox, referrals, followups, audit)
-_INSERTS: Final[dict[Table, Insert]] = {table: insert(table) for table in _ORDER}
 _DEFERRED: Final = "staffetta_deferred"
 
-__all__ = ["Pending", "Upsert", "add_row", "begin_group", "defers", "flush_group", "forget_group", "upsert", "waiting"]
+__all__ = [
+    "Pending",
+    "Question",
+    "Upsert",
+    "add_row",
+    "begin_group",
+    "defers",
+    "flush_group",
+    "forget_group",
+    "upsert",
+    "waiting",
+]
 
 
 def upsert(dialect: str, table: Table) -> Upsert:
@@ -61,9 +75,9 @@ class Pending:
         if not self._rows:
             return
         rows, self._rows = self._rows, {}
-        for table in (*_ORDER, *(t for t in rows if t not in _INSERTS)):
+        for table in (*_ORDER, *(t for t in rows if t not in _ORDER)):
             if table in rows:
-                db.execute(_INSERTS[table] if table in _INSERTS else insert(table), rows[table])
+                insert_rows(db, table, rows[table])
 
 
 def defers(fn: F) -> F:
@@ -107,6 +121,88 @@ def add_row(db: Connection, table: Table, row: dict[str, Any]) -> None:
     """Insert the row: at once, or with those of its group."""
     group = waiting(db)
     if group is None:
-        db.execute(_INSERTS[table], row)
+        insert_rows(db, table, [row])
     else:
         group.add(table, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An insert as the driver takes it: its text, and for each value its name and how it is stored."""
+
+    sql: str
+    takes_names: bool
+    values: tuple[tuple[str, Callable[[Any], Any] | None], ...]
+
+
+_PREPARED: Final[dict[tuple[str, Table, tuple[str, ...]], _Prepared]] = {}
+
+
+def insert_rows(db: Connection, table: Table, added: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns."""
+    columns = tuple(added[0])
+    key = (db.dialect.name, table, columns)
+    prepared = _PREPARED.get(key)
+    if prepared is None:
+        prepared = _PREPARED[key] = _prepare(db.dialect, table, columns)
+    if any(len(row) != len(columns) for row in added):
+        raise ValueError(f"rows for {table.name} have different columns")
+    values = prepared.values
+    if prepared.takes_names:
+        named = [{name: row[name] if store is None else store(row[name]) for name, store in values} for row in added]
+        db.exec_driver_sql(prepared.sql, named)
+    else:
+        placed = [tuple([row[name] if store is None else store(row[name]) for name, store in values]) for row in added]
+        db.exec_driver_sql(prepared.sql, placed)
+
+
+def _prepare(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> _Prepared:
+    compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
+    names = compiled.positiontup if compiled.positional else list(columns)
+    if sorted(names or ()) != sorted(columns):
+        raise ValueError(f"rows for {table.name} have other columns than the table, or it has defaults of its own")
+    stored = {name: _stored_as(table.c[name].type, dialect) for name in columns}
+    return _Prepared(str(compiled), not compiled.positional, tuple((name, stored[name]) for name in names or ()))
+
+
+def _stored_as(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+class Question:
+    """A select that is asked for every decision. Its parameters are single values, none of them a list.
+
+    On SQLite it goes straight to the driver; elsewhere SQLAlchemy asks, because it has to tell a conflict there.
+    """
+
+    __slots__ = ("_ask", "_select")
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._select = statement
+        self._ask: Callable[[Any, Mapping[str, Any]], Any] | None = None
+
+    def first(self, db: Connection, parameters: Mapping[str, Any]) -> Any:
+        """The first row, its columns as attributes, or None."""
+        if db.dialect.name != "sqlite":
+            return db.execute(self._select, parameters).first()
+        if self._ask is None:
+            self._ask = _through_driver(self._select, db.dialect)
+        return self._ask(db.connection.driver_connection, parameters)
+
+
+def _through_driver(statement: Select[Any], dialect: Dialect) -> Callable[[Any, Mapping[str, Any]], Any]:
+    compiled = statement.compile(dialect=dialect)
+    sql, fixed = str(compiled), dict(compiled.params)
+    given = [(name, _stored_as(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
+    columns = statement.selected_columns
+    row_of: Any = namedtuple("Answer", [column.key for column in columns])  # type: ignore[misc]  # names are data here
+    readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+
+    def ask(driver: Any, parameters: Mapping[str, Any]) -> Any:
+        values = {**fixed, **parameters}
+        row = driver.execute(sql, [values[n] if store is None else store(values[n]) for n, store in given]).fetchone()
+        if row is None:
+            return None
+        return row_of._make([value if read is None else read(value) for value, read in zip(row, readers, strict=True)])
+
+    return ask

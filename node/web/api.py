@@ -89,7 +89,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the API: `body` is the struct that a request must be, None for none."""
+    """One line of the API: `body` is the struct that a request must be, None for none.
+
+    `local_only`: on the Unix socket alone; `demo_only`: in folders that the demonstration made.
+    """
 
     method: str
     path: str
@@ -99,6 +102,7 @@ class Route:
     is_open: bool = False
     #: Only on the socket in the data folder, which is the node's own user's: no sign-in is asked for.
     local_only: bool = False
+    demo_only: bool = False
 
 
 class Api:
@@ -112,7 +116,7 @@ class Api:
     def add_to(self, application: web.Application, *, is_local: bool) -> None:
         """`is_local`: on the Unix socket, which only the node's own user reaches."""
         for route in self.routes:
-            if route.local_only and not is_local:
+            if (route.local_only and not is_local) or (route.demo_only and self.services.rest is None):
                 continue
             application.router.add_route(route.method, PREFIX + route.path, self._wrap(route))
 

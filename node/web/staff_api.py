@@ -14,7 +14,8 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from node.exchange import peers
-from node.office import audit, desks, lock, signin, staff, tasks
+from node.office import audit, desks, lock, setup, signin, staff, tasks
+from node.office import root as roots
 from node.office.actor import Actor
 from node.storage.here import Here
 from node.storage.tables import agencies, messages
@@ -74,6 +75,16 @@ class NewInvite(Body, frozen=True, kw_only=True):
 
 class AcceptInvite(Body, frozen=True, kw_only=True):
     invite: _Text
+
+
+class Root(Body, frozen=True, kw_only=True):
+    """The root key as it is printed. Taken on the node's own socket only, used for this request, stored nowhere."""
+
+    root: _Text
+
+
+class Successor(Root, frozen=True, kw_only=True):
+    new_root: _Text
 
 
 class Heard(Body, frozen=True, kw_only=True):
@@ -307,6 +318,29 @@ async def unlock_node(call: Call) -> Any:
     return {"locked": False, "was_locked": await call.do(lock.unlock)}
 
 
+async def show_keys(call: Call) -> Any:
+    return await call.read(roots.status, call.services.here, call.actor, call.now)
+
+
+async def renew_keys(call: Call) -> Any:
+    until = await call.do(roots.renew, root=setup.read_root(call.body.root))
+    await _spread(call)
+    return {"until": until}
+
+
+async def succeed_root(call: Call) -> Any:
+    successor = setup.read_root(call.body.new_root)
+    printed = await call.do(roots.succeed, root=setup.read_root(call.body.root), successor=successor)
+    await _spread(call)
+    return {"fingerprint": printed}
+
+
+async def _spread(call: Call) -> None:
+    """Our bundle is made again, and every agency is told that there is a newer one."""
+    await peering.publish(call)
+    await call.services.worker.say_hello()
+
+
 async def verify_audit(call: Call) -> Any:
     call.actor.require_role(Role.AUDITOR, Role.DIRECTOR, Role.ADMINISTRATOR)
     seen = call.request.query.get("seen", "")
@@ -378,10 +412,15 @@ ROUTES: Final = [
     Route("POST", "/node/lock", lock_node, "Lock the node: everybody is out, it goes on receiving"),
     Route("POST", "/local/lock", lock_node, "The same, on the node's own machine", is_open=True, local_only=True),
     Route("POST", "/local/unlock", unlock_node, "Open a locked node again", is_open=True, local_only=True),
+    Route("GET", "/keys", show_keys, "The agency's keys, and when each ends"),
+    Route("POST", "/keys/renew", renew_keys, "Certificates for thirteen months, by the root", Root, local_only=True),
+    Route("POST", "/keys/succeed", succeed_root, "A new root, signed by the old one", Successor, local_only=True),
     Route("GET", "/audit", list_audit, "Read the trail"),
     Route("GET", "/audit/verify", verify_audit, "Check the trail"),
     Route("GET", "/tasks", list_tasks, "What waits for me"),
     Route("GET", "/notices", list_notices, "Whether there is something to read"),
     Route("POST", "/notices/read", read_notices, "I have read it"),
-    Route("POST", "/demo/rest", rest, "Come to rest (demonstration only)", is_open=True, local_only=True),
+    Route(
+        "POST", "/demo/rest", rest, "Come to rest (demonstration only)", is_open=True, local_only=True, demo_only=True
+    ),
 ]

@@ -20,6 +20,7 @@ from node.storage.tables import referrals as referral_rows
 from protocol import framing, identity, invite
 from protocol.codes import AgencyType
 from protocol.directory import Standing
+from protocol.encoding import seconds
 from protocol.errors import LocalError, RemoteError
 from protocol.referral import Action
 from tests.world import START, Agency, carry, make_agency, meet, refer, settle_all
@@ -394,3 +395,20 @@ def test_before_both_have_compared_nothing_personal_goes(strangers: tuple[Agency
     assert refusal.value.code == "fingerprint"
     standing = one.store.write(peers.verify_peer, one.here, one.actor.staff_id, START, other.id, digits)
     assert standing is Standing.UNVERIFIED, "the other one has not heard ours yet"
+
+
+def test_an_agency_whose_certificate_has_ended_stays_known_and_its_next_bundle_has_to_follow(tmp_path: Path) -> None:
+    ngo, shelter = make_agency(tmp_path, "Lantern"), make_agency(tmp_path, "Harbour")
+    meet(ngo, shelter)
+    known = ngo.here.directory.members[shelter.id].peer
+    later = START + timedelta(days=identity.NODE_KEY_DAYS + 5)
+    with pytest.raises(RemoteError, match="not valid today"):
+        identity.verify_bundle(known.raw, seconds(later))
+    # As after a restart: nothing that was parsed before is at hand.
+    after = ngo.store.read(peers.load_directory, later)
+    member = after.members[shelter.id]
+    assert (member.peer.root.hash, member.standing) == (known.root.hash, Standing.VERIFIED)
+    assert after.node_key(shelter.id, known.node_key.hash, seconds(later)) is None
+    assert member.peer.sealing_key(seconds(later)) is None
+    with pytest.raises(RemoteError, match="not valid today"):
+        identity.read_known(known.raw, known.order[1] - 1 - 2 * 86_400)

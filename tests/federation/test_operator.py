@@ -223,3 +223,20 @@ def test_doctor_finds_what_is_wrong_and_says_what_to_do(node: RealNode) -> None:
     done = run(node.folder, "--json", "doctor")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert not findings["keys"]["ok"] and "chmod" in findings["keys"]["text"]
+
+
+def test_json_may_stand_anywhere_and_wrong_use_is_json_too(node: RealNode) -> None:
+    for words in (("--json", "migrate"), ("migrate", "--json")):
+        done = run(node.folder, *words)
+        assert json.loads(done.stdout)["after"] and done.returncode == 0
+    wrong = run(node.folder, "referral", "show", "--json")
+    assert wrong.returncode == 2
+    assert json.loads(wrong.stdout)["error"] == "usage"
+    assert run(node.folder, "referral", "shew").returncode == 2
+
+
+def test_a_recovery_code_is_not_taken_from_the_command_line(node: RealNode) -> None:
+    secret = node.folder.parent / f"{node.key}.passphrase"
+    words = ("login", "--handle", node.key, "--passphrase-file", str(secret), "--code")
+    refused(run(node.folder, *words, "ABCD-EFGH-IJKL"), "six digits")
+    refused(run(node.folder, *words, "123456"), "staffetta serve")

@@ -145,3 +145,8 @@ def test_to_the_outside_every_failure_after_decryption_looks_the_same() -> None:
 def test_vectors_are_made_with_keys_that_nobody_uses() -> None:
     assert make_vectors.LANTERN.agency != make_vectors.HARBOUR.agency
     assert crypto.sha256_hex(make_vectors.seed("x")) != crypto.sha256_hex(make_vectors.seed("y"))
+
+
+def test_every_step_of_accepting_a_bundle_has_a_vector_that_stops_there() -> None:
+    about = [load(name)["about"] for name in NAMES if name.startswith("refuse-bundle-")]
+    assert {int(number) for text in about for number in re.findall(r"Step (\d+)", text)} == set(range(1, 9))
