@@ -215,4 +215,4 @@ def test_a_clock_that_jumps_is_noticed_and_the_node_goes_on_receiving(
     wait_for(lambda: "staffetta_last_tick_seconds 1" in counted())
     assert "staffetta_clock_doubted 0.0" in counted()
     events = [line.get("event") for line in map(json.loads, Path(other.log.name).read_text().splitlines())]
-    assert events.count("clock_doubted") >= 2 and "tick_failed" not in events
+    assert "clock_doubted" in events and "tick_failed" not in events
