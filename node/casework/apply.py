@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import alerts, attachments, capacity, consents, erasure, followups, programmes, referrals
+from node.casework import alerts, attachments, capacity, consents, erasure, followups, keeping, programmes, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -52,6 +52,9 @@ _POLICE_MAY_SEND: Final = frozenset(
         MessageType.RECEIPT,
     }
 )
+
+#: Messages that may bring a release.
+_Claiming = messages.ReferralRequest | messages.BackstopCard
 
 
 def apply(db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
@@ -113,7 +116,22 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     pending.audiences.add(f"desk:{content.desk}")
 
 
-def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: datetime) -> dict[str, Any]:
+def _card(db: Connection, here: Here, now: datetime, content: messages.BackstopCard, pending: Pending) -> None:
+    """Specification, 12.5, at the backstop, and what a backstop answers."""
+    claim = content.consent
+    if here.type is AgencyType.LAW_ENFORCEMENT:
+        raise RemoteError("not-permitted", "A law-enforcement agency is nobody's backstop.")
+    if content.sections and (claim is None or Purpose.BACKSTOP not in claim.purposes):
+        raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
+    if claim is not None and claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    _calendar(db, here, content.desk, pending)
+    if claim is not None:
+        _keep_release(db, now, content, claim, pending)
+    keeping.take_card(db, here, now, content, pending)
+
+
+def _release_row(content: _Claiming, claim: messages.Claim, now: datetime) -> dict[str, Any]:
     return {
         "id": claim.release,
         "ours": False,
@@ -146,7 +164,7 @@ _WITHDRAWN: Final = (ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.
 
 def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending: Pending) -> None:
     """The releases that the referrals of a batch name, with one query."""
-    claims = [c.consent for c in contents if isinstance(c, messages.ReferralRequest) and c.consent is not None]
+    claims = [c.consent for c in contents if isinstance(c, _Claiming) and c.consent is not None]
     known: dict[str, _Known] = pending.cache.setdefault("releases", {})
     if claims:
         for row in db.execute(_RELEASES, {"ids": [claim.release for claim in claims]}):
@@ -172,9 +190,7 @@ _RELEASES = select(
 ).where(releases.c.id.in_(bindparam("ids", expanding=True)))
 
 
-def _keep_release(
-    db: Connection, now: datetime, content: messages.ReferralRequest, claim: messages.Claim, pending: Pending
-) -> None:
+def _keep_release(db: Connection, now: datetime, content: _Claiming, claim: messages.Claim, pending: Pending) -> None:
     """The release is stored. Under one that is known already, more may come, and it may have been renewed."""
     known = pending.cache.get("releases", {}).get(claim.release)
     if known is None:
@@ -464,6 +480,8 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ConsentErased: _erased,
     messages.FollowupPlan: _plan,
     messages.FollowupReport: _report,
+    messages.FollowupOverdue: keeping.take_overdue,
+    messages.BackstopCard: _card,
     messages.ThreadResync: _resync,
     messages.Resume: _resume,
 }

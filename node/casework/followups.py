@@ -247,6 +247,10 @@ def contact_of(db: Connection, here: Here, actor: Actor, row: Mapping[str, Any])
 
         shown = show.show(db, here, actor, row["due_at"], referral_id=row["referral_id"])
         raw = shown["sections"].get(str(Section.CONTACT))
+    if raw is None and row["case_id"]:
+        from node.casework import keeping
+
+        raw = keeping.contact_of_case(db, here, actor, row["due_at"], row["case_id"])
     found: dict[str, Any] | None = None if raw is None else msgspec.json.decode(raw)
     return found
 
@@ -271,11 +275,11 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
                 followup.ladder(row.due_at, Risk(row.risk), calendar),
                 {**holders, Audience.ASSIGNED: row.staff_id or ""},
             )
-            _pass(db, now, row, steps)
+            _pass(db, here, now, row, steps)
     return len(rows)
 
 
-def _pass(db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...]) -> None:
+def _pass(db: Connection, here: Here, now: datetime, row: Any, steps: tuple[Rung, ...]) -> None:
     passed = set(db.execute(select(escalations.c.rung).where(escalations.c.followup_id == row.id)).scalars())
     due = followup.rungs_due(steps, passed, now)
     if due:
@@ -284,6 +288,10 @@ def _pass(db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...]) -> N
             [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due],
         )
         _announce(db, now, row, due[-1])
+        if row.thread_id is not None and any(rung.backstop for rung in due):
+            from node.casework import backstop
+
+            backstop.tell_overdue(db, here, now, row)
         audit.record(db, now, NODE, f"followup.{due[-1].name}", row.id)
     passed |= {rung.name for rung in due}
     db.execute(

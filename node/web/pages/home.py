@@ -13,11 +13,13 @@ from node.casework import (
     absences,
     alerts,
     approvals,
+    backstop,
     capacity,
     cases,
     drafts,
     erasure,
     followups,
+    keeping,
     plans,
     programmes,
     show,
@@ -99,6 +101,10 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/alerts"
     if kind == silence.PEER_TASK:
         return "/agencies"
+    if kind in (keeping.CALL_TASK, backstop.USED_TASK, silence.GONE_TASK):
+        page = keeping.page_of(db, kind, subject)
+        if page:
+            return page
     if kind == silence.GONE_TASK:
         is_case = db.execute(select(case_rows.c.id).where(case_rows.c.id == subject)).first() is not None
         return f"/cases/{subject}" if is_case else f"/referrals/{subject}"
