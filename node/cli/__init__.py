@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, keep, local, proof, remote, trail
+from node.cli import ahead, keep, local, proof, remote, silent, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain
@@ -55,6 +55,7 @@ for command in (
     ahead.rehearse,
     ahead.report,
     proof.verify,
+    silent.backstop,
 ):
     cli.add_command(command)
 
