@@ -427,6 +427,11 @@ NEVER_EXPIRE: Final = frozenset(
         MessageType.CONSENT_ERASED,
         MessageType.REFERRAL_CANCEL,
         MessageType.REFERRAL_VOID,
+        MessageType.REFERRAL_UPDATE,
+        MessageType.REFERRAL_OUTCOME,
+        MessageType.FOLLOWUP_PLAN,
+        MessageType.FOLLOWUP_REPORT,
+        MessageType.BACKSTOP_CARD,
     }
 )
 

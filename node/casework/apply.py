@@ -15,14 +15,25 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import alerts, attachments, capacity, consents, erasure, followups, keeping, programmes, referrals
+from node.casework import (
+    alerts,
+    attachments,
+    capacity,
+    consents,
+    erasure,
+    followups,
+    keeping,
+    plans,
+    programmes,
+    referrals,
+)
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending
-from node.storage.tables import Side, releases, withdrawals
+from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
@@ -389,6 +400,8 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
                 "duty_at": moment(asked.answer_by()),
             },
         )
+    if content.do_not_contact:
+        _leave_alone(db, here, now, content.thread)
     outbox.compose(
         db,
         here,
@@ -402,6 +415,14 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
     tasks.open_task(db, now, erasure.TASK, content.id, desk_id=content.desk, due_at=moment(asked.answer_by()))
     audit.record(db, now, NODE, "consent.lock", content.id, peer=content.sender)
     pending.audiences.add(f"desk:{content.desk}")
+
+
+def _leave_alone(db: Connection, here: Here, now: datetime, thread_id: str) -> None:
+    """She wants no contact, from us neither: no plan of ours asks anybody to make any."""
+    case_id = db.execute(select(threads.c.case_id).where(threads.c.id == thread_id)).scalar()
+    if case_id is not None:
+        db.execute(update(cases).where(cases.c.id == case_id).values(do_not_contact=True))
+        plans.stop_contact(db, here, now, case_id, NODE)
 
 
 def _locked(db: Connection, here: Here, now: datetime, content: messages.ConsentLocked, pending: Pending) -> None:

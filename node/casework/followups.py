@@ -159,7 +159,7 @@ def report(
         db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(do_not_contact=True))
         from node.casework import plans
 
-        plans.end_all(db, now, row.case_id, actor.staff_id, contact_only=True)
+        plans.stop_contact(db, here, now, row.case_id, actor.staff_id)
     if decided.tell_supervisor:
         tasks.open_task(db, now, f"followup-{outcome}", followup_id, desk_id=row.desk_id, role=Role.SUPERVISOR)
     plan = _plan_of(db, row)
@@ -199,6 +199,23 @@ def reported_by_peer(db: Connection, here: Here, now: datetime, message: Followu
         _next(db, here, moment(message.at), row, plan)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, row.id, NODE)
+
+
+def end_plan(db: Connection, here: Here, now: datetime, row: Any) -> None:
+    """The other end, if it watches this follow-up, learns that nothing more comes of its plan."""
+    if _plan_of(db, row) is not None:
+        outbox.compose(
+            db,
+            here,
+            now,
+            row.thread_id,
+            FollowupReport,
+            referral=row.referral_id,
+            plan=row.plan_id,
+            ordinal=row.ordinal,
+            at=seconds(now),
+            ends_plan=True,
+        )
 
 
 def end_with_referral(db: Connection, now: datetime, referral_id: str) -> None:
@@ -408,9 +425,9 @@ def _insert(
 
 
 def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
-    """One occurrence, whose ladder begins before it is due."""
+    """One occurrence, whose ladder begins before it is due; at once, if its plan came late and it is overdue."""
     steps = followup.ladder(due_at, risk, office_calendar(here))
-    first = followup.next_rung(steps, (), now)
+    first = now if due_at <= now else followup.next_rung(steps, (), now)
     row = {"id": crypto.new_id(), "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
     db.execute(insert(followups), row)
 
