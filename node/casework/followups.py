@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from node.casework import cases, records
+from node.casework import cases, decisions, records
 from node.casework.calendars import office_calendar
 from node.exchange import outbox
 from node.office import audit, tasks
@@ -304,7 +304,7 @@ def _pass(db: Connection, here: Here, now: datetime, row: Any, steps: tuple[Rung
             insert(escalations),
             [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due],
         )
-        _announce(db, now, row, due[-1])
+        _announce(db, now, row, due[-1], is_stopped=decisions.is_stopped(db, row.case_id))
         if row.thread_id is not None and any(rung.backstop for rung in due):
             from node.casework import backstop
 
@@ -318,11 +318,14 @@ def _pass(db: Connection, here: Here, now: datetime, row: Any, steps: tuple[Rung
     )
 
 
-def _announce(db: Connection, now: datetime, row: Any, rung: Rung) -> None:
-    """A task for whoever this rung is for. For what the other end does: telephone the agency, never the person."""
+def _announce(db: Connection, now: datetime, row: Any, rung: Rung, *, is_stopped: bool) -> None:
+    """A task for whoever this rung is for. For what the other end does: telephone the agency, never the person.
+
+    `is_stopped`: nobody is asked to reach her; who has to decide is told instead.
+    """
     if rung.audience is Audience.DIGEST:
         return
-    role = _ROLES.get(rung.audience)
+    role = _ROLES.get(rung.audience) or (Role.SUPERVISOR if is_stopped else None)
     kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
     staff_id = row.staff_id if role is None else None
     tasks.close_task(db, now, "followup-due", row.id, NODE)
