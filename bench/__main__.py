@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio,
-(d) the pages.
+(d) the pages, (e) time: follow-ups that fall due, a hand-over board, a node's year.
 
 Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import times
 from bench.load import SECTIONS
 from bench.measure import cpu_seconds, pss_mib
 from bench.pages import on_pages
@@ -243,7 +244,9 @@ def on_postgresql(root: Path, count: int) -> dict[str, Any]:
     try:
         server.start()
         urls = (server.url(server.create_database()), server.url(server.create_database()))
-        return two_nodes(root, count, urls)
+        found = two_nodes(root, count, urls)
+        found["time"] = times.measure(root, server.url(server.create_database()))
+        return found
     finally:
         server.remove()
 
@@ -277,6 +280,8 @@ def main() -> None:
             "sqlite": two_nodes(root / "sqlite", chosen.count, finished=chosen.finished),
         }
         result["pages"] = on_pages(*meet(root / "pages"))
+        result["time"] = times.measure(root, f"sqlite:///{root}/times.db")
+        result["time"]["node_year_cpu_seconds"] = times.node_year()
         if chosen.postgresql:
             result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
     finally:

@@ -7,6 +7,7 @@ number can cost a life. The dates go on, and escalate to who has to decide.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,12 +31,17 @@ TEXT_MAX: Final = 4_000
 
 def is_stopped(db: Connection, case_id: str | None) -> bool:
     """Whether nobody may try to reach the person of this case until somebody has decided."""
+    return case_id is not None and case_id in stopped(db, {case_id})
+
+
+def stopped(db: Connection, case_ids: Collection[str]) -> set[str]:
+    """Those of these cases."""
     query = (
-        select(task_rows.c.id)
-        .join(followups, followups.c.id == task_rows.c.subject_id)
-        .where(task_rows.c.kind == _STOP, task_rows.c.closed_at.is_(None), followups.c.case_id == case_id)
+        select(followups.c.case_id)
+        .join(task_rows, followups.c.id == task_rows.c.subject_id)
+        .where(task_rows.c.kind == _STOP, task_rows.c.closed_at.is_(None), followups.c.case_id.in_(case_ids))
     )
-    return case_id is not None and db.execute(query.limit(1)).first() is not None
+    return {str(case_id) for case_id in db.execute(query).scalars()} if case_ids else set()
 
 
 def to_decide(db: Connection, actor: Actor, followup_id: str) -> dict[str, Any]:

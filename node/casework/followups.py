@@ -8,18 +8,20 @@ a case: time escalates. What is due when, and who is told, is decided in `protoc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, decisions, records
 from node.casework.calendars import office_calendar
 from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
+from node.office.audit import Entry
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
 from node.storage.settings import get_setting
@@ -287,52 +289,85 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     if rows:
         holders = _holders(db)
         calendar = office_calendar(here)
+        passed: dict[str, set[str]] = {}
+        of_these = select(escalations.c.followup_id, escalations.c.rung).where(
+            escalations.c.followup_id.in_([row.id for row in rows])
+        )
+        for followup_id, name in db.execute(of_these):
+            passed.setdefault(followup_id, set()).add(name)
+        climbed = []
         for row in rows:
             steps = followup.collapse(
                 followup.ladder(row.due_at, Risk(row.risk), calendar),
                 {**holders, Audience.ASSIGNED: row.staff_id or ""},
             )
-            _pass(db, here, now, row, steps)
+            climbed.append(_Climbed(row, steps, followup.rungs_due(steps, passed.get(row.id, ()), now)))
+        _pass(db, now, climbed, passed)
+        _announce(db, now, [c for c in climbed if c.due])
+        for c in climbed:
+            if c.row.thread_id is not None and any(rung.backstop for rung in c.due):
+                from node.casework import backstop
+
+                backstop.tell_overdue(db, here, now, c.row)
     return len(rows)
 
 
-def _pass(db: Connection, here: Here, now: datetime, row: Any, steps: tuple[Rung, ...]) -> None:
-    passed = set(db.execute(select(escalations.c.rung).where(escalations.c.followup_id == row.id)).scalars())
-    due = followup.rungs_due(steps, passed, now)
-    if due:
-        db.execute(
-            insert(escalations),
-            [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due],
-        )
-        _announce(db, now, row, due[-1], is_stopped=decisions.is_stopped(db, row.case_id))
-        if row.thread_id is not None and any(rung.backstop for rung in due):
-            from node.casework import backstop
+@dataclass(frozen=True, slots=True)
+class _Climbed:
+    """One follow-up, its ladder, and the rungs whose time has come now."""
 
-            backstop.tell_overdue(db, here, now, row)
-        audit.record(db, now, NODE, f"followup.{due[-1].name}", row.id)
-    passed |= {rung.name for rung in due}
-    db.execute(
-        update(followups)
-        .where(followups.c.id == row.id)
-        .values(rung=due[-1].name if due else row.rung, next_rung_at=followup.next_rung(steps, passed, now))
-    )
+    row: Any
+    steps: tuple[Rung, ...]
+    due: tuple[Rung, ...]
 
 
-def _announce(db: Connection, now: datetime, row: Any, rung: Rung, *, is_stopped: bool) -> None:
-    """A task for whoever this rung is for. For what the other end does: telephone the agency, never the person.
+#: All at once: a hundred that are due cost a few statements, not a thousand.
+_CLIMB: Final = (
+    update(followups)
+    .where(followups.c.id == bindparam("followup"))
+    .values(rung=bindparam("now_at"), next_rung_at=bindparam("next_at"))
+)
 
-    `is_stopped`: nobody is asked to reach her; who has to decide is told instead.
+
+def _pass(db: Connection, now: datetime, climbed: Sequence[_Climbed], passed: Mapping[str, set[str]]) -> None:
+    told = [
+        {"followup_id": c.row.id, "rung": rung.name, "at": now, "told": rung is c.due[-1]}
+        for c in climbed
+        for rung in c.due
+    ]
+    if told:
+        db.execute(insert(escalations), told)
+    moves = []
+    for c in climbed:
+        names = passed.get(c.row.id, set()) | {rung.name for rung in c.due}
+        last = c.due[-1].name if c.due else c.row.rung
+        moves.append({"followup": c.row.id, "now_at": last, "next_at": followup.next_rung(c.steps, names, now)})
+    db.execute(_CLIMB, moves)
+    entries = [Entry(NODE, f"followup.{c.due[-1].name}", c.row.id) for c in climbed if c.due]
+    audit.record_many(db, now, entries)
+
+
+def _announce(db: Connection, now: datetime, climbed: Sequence[_Climbed]) -> None:
+    """A task for whoever each rung is for. For what the other end does: telephone the agency, never the person.
+
+    Where someone else answered nobody is asked to reach her; who has to decide is told instead.
     """
-    if rung.audience is Audience.DIGEST:
-        return
-    role = _ROLES.get(rung.audience) or (Role.SUPERVISOR if is_stopped else None)
-    kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
-    staff_id = row.staff_id if role is None else None
-    tasks.close_task(db, now, "followup-due", row.id, NODE)
-    if not tasks.open_task(db, now, kind, row.id, desk_id=row.desk_id, staff_id=staff_id, role=role, due_at=row.due_at):
-        tasks.notify(db, now, tasks.audience(desk_id=row.desk_id, staff_id=staff_id, role=role))
-    if role is not None:
-        tasks.notify(db, now, f"role:{role}")
+    told = [c for c in climbed if c.due[-1].audience is not Audience.DIGEST]
+    stopped = decisions.stopped(db, {c.row.case_id for c in told if c.row.case_id is not None})
+    wanted, audiences = [], set()
+    for c in told:
+        rung, row = c.due[-1], c.row
+        role = _ROLES.get(rung.audience) or (Role.SUPERVISOR if row.case_id in stopped else None)
+        who = {"desk_id": row.desk_id, "staff_id": row.staff_id if role is None else None, "role": role}
+        kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
+        wanted.append({"kind": kind, "subject_id": row.id, "due_at": row.due_at, **who})
+        audiences.add(tasks.audience(**who))
+        if role is not None:
+            audiences.add(f"role:{role}")
+    tasks.close_many(db, now, "followup-due", [c.row.id for c in told], NODE)
+    tasks.open_many(db, now, wanted)
+    for audience in sorted(audiences):
+        tasks.notify(db, now, audience)
 
 
 def _holders(db: Connection) -> dict[Audience, str]:

@@ -9,12 +9,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from node.casework import decisions, followups, plans, records
+from node.casework import consents, decisions, followups, plans, records, referrals
+from node.storage.tables import cases, releases, tasks
 from node.storage.tables import followups as rows
-from node.storage.tables import tasks
 from protocol.codes import FollowupOutcome, Risk, Role, Section
 from protocol.errors import LocalError
-from tests.world import START, Agency, new_case
+from protocol.referral import Action
+from tests.world import START, Agency, new_case, refer, settle_all
 
 
 def test_someone_else_answered_stops_all_tries_until_it_is_decided(pair: tuple[Agency, Agency]) -> None:
@@ -56,3 +57,22 @@ def test_other_cases_go_on(pair: tuple[Agency, Agency]) -> None:
     row = one.store.read(lambda db: db.execute(query).scalar_one())
     one.do(followups.report, START, followup_id=row, outcome=FollowupOutcome.SOMEONE_ELSE_ANSWERED)
     assert one.store.read(decisions.is_stopped, stopped) and not one.store.read(decisions.is_stopped, other)
+
+
+def test_who_wants_no_contact_is_asked_for_by_no_plan_at_either_end(pair: tuple[Agency, Agency]) -> None:
+    """Her own plan and the one of a referral; and the agency that is told by the withdrawal leaves her alone too."""
+    one, other = pair
+    sent = refer(one, other)
+    settle_all(pair, START)
+    other.do(referrals.act, START, referral_id=sent, action=Action.ACCEPT, risk=Risk.LOW)
+    settle_all(pair, START)
+    theirs = other.store.read(lambda db: db.execute(select(cases.c.id)).scalar_one())
+    release = one.store.read(lambda db: db.execute(select(releases.c.id)).scalar_one())
+    one.do(consents.withdraw, START, release_id=release, by_person=True, erase=False, do_not_contact=True)
+    settle_all(pair, START)
+    asks = select(rows.c.id).where(rows.c.ended.is_(False), rows.c.ours.is_(True), rows.c.kind == "contact")
+    for agency in pair:
+        agency.store.write(plans.plan_missing, agency.here, START + timedelta(days=1))
+        assert agency.store.read(lambda db: db.execute(asks).all()) == []
+    said = select(cases.c.do_not_contact).where(cases.c.id == theirs)
+    assert other.store.read(lambda db: db.execute(said).scalar_one())
