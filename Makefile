@@ -11,6 +11,7 @@ PY := .venv/bin/python
 ARGS ?=
 JOBS ?= 3
 SEEDS ?= 10000
+YEARS ?= 1000
 MESSAGE ?=
 
 .PHONY: help setup demo lint test test-long simulate mutants bench release lock migration texts clean
@@ -20,7 +21,7 @@ help:
 	@echo 'make test                    every check and every test, on SQLite and PostgreSQL'
 	@echo 'make lint                    the checks alone: ruff, mypy, import-linter'
 	@echo 'make test-long               the pages in all six languages'
-	@echo 'make simulate SEEDS=10000    many nodes over a bad network, one run for each seed'
+	@echo 'make simulate SEEDS=10000    many nodes over a bad network, one run for each seed; then YEARS=1000 node-years'
 	@echo 'make mutants                 deliberate faults, each of which the simulator must catch'
 	@echo 'make bench                   how fast, how large; compared with the last time'
 	@echo 'make release                 wheel, SBOM and checksums into dist/, the same to the last byte each time'
@@ -53,6 +54,7 @@ test-long: setup
 
 simulate: setup
 	@$(PY) -m tests.simulator --seeds $(SEEDS) $(ARGS)
+	@$(PY) -m tests.years --years $(YEARS)
 
 mutants: setup
 	@$(PY) -m tests.mutants $(ARGS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio,
-(d) the pages, (e) several processes, (f) backup and restore, (g) the CPU time of each step.
+(d) the pages, (e) several processes, (f) backup and restore, (g) the CPU time of each step, (h) time: follow-ups that
+fall due, a hand-over board, a node's year.
 
 Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import backups
+from bench import backups, times
 from bench.load import SECTIONS
 from bench.measure import cpu_seconds, family, pss_mib
 from bench.pages import on_pages
@@ -268,7 +269,9 @@ def on_postgresql(root: Path, count: int) -> dict[str, Any]:
     try:
         server.start()
         urls = (server.url(server.create_database()), server.url(server.create_database()))
-        return two_nodes(root, count, urls)
+        found = two_nodes(root, count, urls)
+        found["time"] = times.measure(root, server.url(server.create_database()))
+        return found
     finally:
         server.remove()
 
@@ -340,6 +343,8 @@ def main() -> None:
         }
         result["pages"] = on_pages(*meet(root / "pages"))
         result["steps"] = on_steps(*meet(root / "steps"))
+        result["time"] = times.measure(root, f"sqlite:///{root}/times.db")
+        result["time"]["node_year_cpu_seconds"] = times.node_year()
         if chosen.postgresql:
             result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
             result["processes"] = on_processes(root / "processes", chosen.count)

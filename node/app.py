@@ -24,7 +24,20 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics, watch
-from node.casework import absences, alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
+from node.casework import (
+    absences,
+    alerts,
+    attachments,
+    backstop,
+    capacity,
+    drafts,
+    followups,
+    keeping,
+    plans,
+    programmes,
+    silence,
+    sweeps,
+)
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -405,6 +418,8 @@ class Node:
         for job, args in jobs:
             await self.database.write(_in_turn, job, *args)
         await self._exhaust(plans.plan_missing, self.here, now)
+        await self.database.write(_in_turn, backstop.keep_up, self.here, now)
+        await self.database.write(_in_turn, keeping.watch, now)
         await self.database.write(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
         await self.database.write(_in_turn, alerts.test_paths, self.here, now)

@@ -41,6 +41,8 @@ class MessageType(StrEnum):
     CONSENT_ERASED = "consent.erased"
     FOLLOWUP_PLAN = "followup.plan"
     FOLLOWUP_REPORT = "followup.report"
+    FOLLOWUP_OVERDUE = "followup.overdue"
+    BACKSTOP_CARD = "backstop.card"
     THREAD_RESYNC = "thread.resync"
     ALERT_RAISE = "alert.raise"
     ALERT_SEEN = "alert.seen"
@@ -230,6 +232,17 @@ class Section(StrEnum):
     TRAFFICKING = "trafficking"
     NARRATIVE = "narrative"
     ATTACHMENTS = "attachments"
+
+
+class CardState(StrEnum):
+    """What a backstop card says. The last two are the backstop's answers, the others are the responsible agency's."""
+
+    PLANNED = "planned"
+    OVERDUE = "overdue"
+    ORPHANED = "orphaned"
+    ENDED = "ended"
+    OPENED = "opened"
+    TAKEN = "taken"
 
 
 class Purpose(StrEnum):

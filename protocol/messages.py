@@ -18,6 +18,7 @@ from protocol.codes import (
     Asked,
     Basis,
     BusinessStatus,
+    CardState,
     Certainty,
     ChildAge,
     Handling,
@@ -301,6 +302,24 @@ class FollowupReport(Concerning, frozen=True, kw_only=True, tag="followup.report
     ends_plan: bool = False
 
 
+class BackstopCard(Threaded, frozen=True, kw_only=True, tag="backstop.card"):
+    """Kept by a backstop for the day on which the sender falls silent (Specification, 12.5).
+
+    `due`, of every threaded message, is here the next follow-up. How she can be reached is sealed, and absent when only
+    the date or the state has changed. `reply_desk` is the sender's desk.
+    """
+
+    state: CardState
+    reply_desk: Id
+
+
+class FollowupOverdue(Header, frozen=True, kw_only=True, tag="followup.overdue"):
+    """To the backstop of a thread: a follow-up that the agency `about` does has been missed. Whose is not said."""
+
+    about: Hash
+    due: Seconds
+
+
 class ThreadResync(Threaded, frozen=True, kw_only=True, tag="thread.resync"):
     """Asks to send again what is missing in the recipient's chain of `missing_epoch`, from position `missing_from`."""
 
@@ -390,6 +409,8 @@ Content = (
     | ConsentErased
     | FollowupPlan
     | FollowupReport
+    | FollowupOverdue
+    | BackstopCard
     | ThreadResync
     | CapacityAsk
     | CapacityAnswer
@@ -406,6 +427,11 @@ NEVER_EXPIRE: Final = frozenset(
         MessageType.CONSENT_ERASED,
         MessageType.REFERRAL_CANCEL,
         MessageType.REFERRAL_VOID,
+        MessageType.REFERRAL_UPDATE,
+        MessageType.REFERRAL_OUTCOME,
+        MessageType.FOLLOWUP_PLAN,
+        MessageType.FOLLOWUP_REPORT,
+        MessageType.BACKSTOP_CARD,
     }
 )
 

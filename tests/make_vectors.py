@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol import crypto, envelope, identity, messages, record
-from protocol.codes import AgencyType, Basis, Kind, Priority, Purpose, ReceiptStatus, Section
+from protocol.codes import AgencyType, Basis, CardState, Kind, Priority, Purpose, ReceiptStatus, Section
 from protocol.crypto import KemKey, SigningKey
 from protocol.encoding import DAY_SECONDS, encode
 from protocol.envelope import Outgoing
@@ -320,6 +320,26 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
             file_part(),
             sections={Section.ATTACHMENTS: b"invented " * (70_000 // 9)},
         ),
+        "accept-backstop-card": lambda: case(
+            "A thread may begin with it; `due` is the next follow-up.",
+            backstop_card(),
+            sections={Section.CONTACT: SECTIONS[Section.CONTACT]},
+        ),
+        "accept-backstop-card-with-another-date": lambda: case(
+            "Without sections and without a claim: only the date and the state have changed.",
+            content_of(encode(card_header(due=NOW + 30 * DAY, seq=2, prev="ab" * 32))),
+        ),
+        "refuse-backstop-card-in-an-unknown-state": lambda: case(
+            "Step 10.", content_of(encode(card_header()).replace(b'"planned"', b'"dormant"')), code="malformed"
+        ),
+        "accept-followup-overdue": lambda: case(
+            "Which agency has missed a follow-up, and of nobody in particular.", content_of(encode(overdue()))
+        ),
+        "refuse-followup-overdue-about-a-thread": lambda: case(
+            "Step 10: it has no field that could say whose.",
+            content_of(json_with(encode(overdue()), thread=number("thread"))),
+            code="malformed",
+        ),
         "refuse-part-of-a-file-beyond-the-last": lambda: case(
             "Step 10: a file has at most 107 parts.", file_part(size=16, index=107), code="malformed"
         ),
@@ -598,6 +618,42 @@ def file_part(size: int = 70_000, **changes: Any) -> Forge:
     raw = encode(content)
     readers = {HARBOUR.desk_key.public: [Section.ATTACHMENTS], LANTERN.desk_key.public: [Section.ATTACHMENTS]}
     return content_of(raw, record.seal(salted, readers, context(content, raw)))
+
+
+def card_header(commitments: Any = None, **changes: Any) -> messages.BackstopCard:
+    """What Lantern leaves with Harbour for the day on which it falls silent."""
+    asked = request(commitments or {})
+    shared = [name for name in asked.__struct_fields__ if name in messages.Threaded.__struct_fields__]
+    claim = asked.consent
+    if claim is not None:
+        claim = replace_struct(claim, purposes=(Purpose.BACKSTOP,), sections=(Section.CONTACT,))
+    fields = {name: getattr(asked, name) for name in shared} | {
+        "id": number("card"),
+        "consent": claim,
+        "due": NOW + 14 * DAY,
+        "state": CardState.PLANNED,
+        "reply_desk": asked.reply_desk,
+    }
+    return messages.BackstopCard(**(fields | changes))
+
+
+def backstop_card() -> Forge:
+    salted, commitments = record.salt({Section.CONTACT: SECTIONS[Section.CONTACT]})
+    content = card_header(commitments)
+    raw = encode(content)
+    readers = {HARBOUR.desk_key.public: [Section.CONTACT], LANTERN.desk_key.public: [Section.CONTACT]}
+    return content_of(raw, record.seal(salted, readers, context(content, raw)))
+
+
+def overdue() -> messages.FollowupOverdue:
+    said = hello()
+    fields = {name: getattr(said, name) for name in messages.Header.__struct_fields__}
+    return messages.FollowupOverdue(**(fields | {"id": number("overdue"), "about": OTHER.agency, "due": NOW - 7 * DAY}))
+
+
+def json_with(raw: bytes, **more: Any) -> bytes:
+    """The header with further fields, canonical."""
+    return json.dumps(json.loads(raw) | more, sort_keys=True, separators=(",", ":")).encode()
 
 
 def replace_struct(value: Any, **changes: Any) -> Any:

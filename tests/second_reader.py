@@ -190,9 +190,10 @@ _MAY = {"prev", "due", "consent", "sections", "attachments", "part_of", "derived
 
 
 def check_header(content: Any) -> None:
-    """The four types that the vectors show; the others of section 6 are built alike."""
+    """The types that the vectors show; the others of section 6 are built alike."""
     need(isinstance(content, dict) and content.get("version") == 1)
-    need(content.get("type") in ("referral.request", "attachment.part", "hello", "receipt"))
+    shown = ("referral.request", "attachment.part", "backstop.card", "followup.overdue", "hello", "receipt")
+    need(content.get("type") in shown)
     must, may = _BASE, set()
     if content["type"] == "referral.request":
         must, may = _BASE | _THREADED | {"kind", "reply_desk"}, _MAY | {"needed_by", "backstop"}
@@ -204,6 +205,14 @@ def check_header(content: Any) -> None:
         need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "referral", "attachment")))
         need(all(is_count(content[name]) for name in ("seq", "index", "parts")) and content["index"] < 107)
         need(1 <= content["parts"] <= 107)
+    elif content["type"] == "backstop.card":
+        must, may = _BASE | _THREADED | {"state", "reply_desk"}, _MAY
+        need(content["state"] in ("planned", "overdue", "orphaned", "ended", "opened", "taken"))
+        need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "reply_desk")))
+        need(is_count(content["seq"]))
+    elif content["type"] == "followup.overdue":
+        must = _BASE | {"about", "due"}
+        need(is_hex(content["about"], 64) and is_count(content["due"]))
     elif content["type"] == "hello":
         must = _BASE | {"epoch", "bundle_at"}
     else:

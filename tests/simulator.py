@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -127,8 +127,8 @@ class Template:
     images: list[bytes]
 
 
-def make_template(folder: Path) -> Template:
-    made = [make_agency(folder, name) for name in ("Lantern", "Harbour", "Beacon")[:AGENCIES]]
+def make_template(folder: Path, names: Sequence[str] = ("Lantern", "Harbour", "Beacon")) -> Template:
+    made = [make_agency(folder, name) for name in names]
     for index, agency in enumerate(made):
         agency.bundle(START, f"http://localhost:{index + 1}")
     for index, one in enumerate(made):
@@ -150,7 +150,7 @@ def _raw(db: Connection) -> sqlite3.Connection:
 # -- a node -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=AGENCIES)
+@lru_cache(maxsize=8)
 def _engine(index: int) -> Engine:
     """The database of one agency in memory; each seed begins with another content. Statements are compiled once."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
@@ -363,7 +363,7 @@ class World:
         self.cuts: set[frozenset[int]] = set()
         self.poisoned: dict[str, bool] = {}
         self.erase_from: dict[str, int] = {}
-        self.nodes = [Node(self, index, self.template, self.folder) for index in range(AGENCIES)]
+        self.nodes = [Node(self, index, self.template, self.folder) for index in range(len(self.template.agencies))]
 
     def make_mail(self) -> Mail:
         return self.mail() if self.mail is not None else PoisonedMail(self)

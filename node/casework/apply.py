@@ -15,14 +15,25 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import alerts, attachments, capacity, consents, erasure, followups, programmes, referrals
+from node.casework import (
+    alerts,
+    attachments,
+    capacity,
+    consents,
+    erasure,
+    followups,
+    keeping,
+    plans,
+    programmes,
+    referrals,
+)
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending
-from node.storage.tables import Side, releases, withdrawals
+from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
@@ -52,6 +63,9 @@ _POLICE_MAY_SEND: Final = frozenset(
         MessageType.RECEIPT,
     }
 )
+
+#: Messages that may bring a release.
+_Claiming = messages.ReferralRequest | messages.BackstopCard
 
 
 def apply(db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
@@ -113,7 +127,22 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     pending.audiences.add(f"desk:{content.desk}")
 
 
-def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: datetime) -> dict[str, Any]:
+def _card(db: Connection, here: Here, now: datetime, content: messages.BackstopCard, pending: Pending) -> None:
+    """Specification, 12.5, at the backstop, and what a backstop answers."""
+    claim = content.consent
+    if here.type is AgencyType.LAW_ENFORCEMENT:
+        raise RemoteError("not-permitted", "A law-enforcement agency is nobody's backstop.")
+    if content.sections and (claim is None or Purpose.BACKSTOP not in claim.purposes):
+        raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
+    if claim is not None and claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    _calendar(db, here, content.desk, pending)
+    if claim is not None:
+        _keep_release(db, now, content, claim, pending)
+    keeping.take_card(db, here, now, content, pending)
+
+
+def _release_row(content: _Claiming, claim: messages.Claim, now: datetime) -> dict[str, Any]:
     return {
         "id": claim.release,
         "ours": False,
@@ -146,7 +175,7 @@ _WITHDRAWN: Final = (ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.
 
 def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending: Pending) -> None:
     """The releases that the referrals of a batch name, with one query."""
-    claims = [c.consent for c in contents if isinstance(c, messages.ReferralRequest) and c.consent is not None]
+    claims = [c.consent for c in contents if isinstance(c, _Claiming) and c.consent is not None]
     known: dict[str, _Known] = pending.cache.setdefault("releases", {})
     if claims:
         for row in db.execute(_RELEASES, {"ids": [claim.release for claim in claims]}):
@@ -172,9 +201,7 @@ _RELEASES = select(
 ).where(releases.c.id.in_(bindparam("ids", expanding=True)))
 
 
-def _keep_release(
-    db: Connection, now: datetime, content: messages.ReferralRequest, claim: messages.Claim, pending: Pending
-) -> None:
+def _keep_release(db: Connection, now: datetime, content: _Claiming, claim: messages.Claim, pending: Pending) -> None:
     """The release is stored. Under one that is known already, more may come, and it may have been renewed."""
     known = pending.cache.get("releases", {}).get(claim.release)
     if known is None:
@@ -373,6 +400,8 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
                 "duty_at": moment(asked.answer_by()),
             },
         )
+    if content.do_not_contact:
+        _leave_alone(db, here, now, content.thread)
     outbox.compose(
         db,
         here,
@@ -386,6 +415,14 @@ def _withdraw(db: Connection, here: Here, now: datetime, content: messages.Conse
     tasks.open_task(db, now, erasure.TASK, content.id, desk_id=content.desk, due_at=moment(asked.answer_by()))
     audit.record(db, now, NODE, "consent.lock", content.id, peer=content.sender)
     pending.audiences.add(f"desk:{content.desk}")
+
+
+def _leave_alone(db: Connection, here: Here, now: datetime, thread_id: str) -> None:
+    """She wants no contact, from us neither: no plan of ours asks anybody to make any."""
+    case_id = db.execute(select(threads.c.case_id).where(threads.c.id == thread_id)).scalar()
+    if case_id is not None:
+        db.execute(update(cases).where(cases.c.id == case_id).values(do_not_contact=True))
+        plans.stop_contact(db, here, now, case_id, NODE)
 
 
 def _locked(db: Connection, here: Here, now: datetime, content: messages.ConsentLocked, pending: Pending) -> None:
@@ -464,6 +501,8 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ConsentErased: _erased,
     messages.FollowupPlan: _plan,
     messages.FollowupReport: _report,
+    messages.FollowupOverdue: keeping.take_overdue,
+    messages.BackstopCard: _card,
     messages.ThreadResync: _resync,
     messages.Resume: _resume,
 }

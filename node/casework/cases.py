@@ -16,6 +16,7 @@ from node.office.actor import Actor
 from node.storage.here import Here
 from node.storage.tables import cases, programmes, referrals, threads
 from protocol import crypto
+from protocol.backstop import SECTIONS as CARD_SECTIONS
 from protocol.codes import Risk, Role, Section
 from protocol.errors import LocalError
 
@@ -141,9 +142,11 @@ def record_sections(
     records.save(db, here, actor, now, kind="case", subject_id=case_id, desk_id=row.desk_id, sections=merged)
     audit.record(db, now, actor.staff_id, "case.record", case_id)
     # Here and not above: a plan is made of cases.
-    from node.casework import plans
+    from node.casework import backstop, plans
 
     plans.watch_dates(db, here, actor, now, case_id=case_id)
+    if any(known.get(name) != merged.get(name) for name in CARD_SECTIONS):
+        backstop.seal_again(db, here, actor, now, case_id=case_id)
 
 
 def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> None:

@@ -251,7 +251,10 @@ def withdraw(
     db.execute(update(releases).where(releases.c.id == release_id).values(state=state, state_at=now))
     _append(db, release_id, state, now, actor.staff_id)
     if do_not_contact:
+        from node.casework import plans
+
         db.execute(update(tables.cases).where(tables.cases.c.id == row.case_id).values(do_not_contact=True))
+        plans.stop_contact(db, here, now, row.case_id, actor.staff_id)
     stop_queued(db, here, now, release_id)
     asked = Withdrawal(
         at=seconds(now),

@@ -8,18 +8,20 @@ a case: time escalates. What is due when, and who is told, is decided in `protoc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import cases, records
+from node.casework import cases, decisions, records
 from node.casework.calendars import office_calendar
 from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
+from node.office.audit import Entry
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
 from node.storage.rows import defers
@@ -160,7 +162,7 @@ def report(
         db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(do_not_contact=True))
         from node.casework import plans
 
-        plans.end_all(db, now, row.case_id, actor.staff_id, contact_only=True)
+        plans.stop_contact(db, here, now, row.case_id, actor.staff_id)
     if decided.tell_supervisor:
         tasks.open_task(db, now, f"followup-{outcome}", followup_id, desk_id=row.desk_id, role=Role.SUPERVISOR)
     plan = _plan_of(db, row)
@@ -200,6 +202,23 @@ def reported_by_peer(db: Connection, here: Here, now: datetime, message: Followu
         _next(db, here, moment(message.at), row, plan)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, row.id, NODE)
+
+
+def end_plan(db: Connection, here: Here, now: datetime, row: Any) -> None:
+    """The other end, if it watches this follow-up, learns that nothing more comes of its plan."""
+    if _plan_of(db, row) is not None:
+        outbox.compose(
+            db,
+            here,
+            now,
+            row.thread_id,
+            FollowupReport,
+            referral=row.referral_id,
+            plan=row.plan_id,
+            ordinal=row.ordinal,
+            at=seconds(now),
+            ends_plan=True,
+        )
 
 
 def end_with_referral(db: Connection, now: datetime, referral_id: str) -> None:
@@ -248,6 +267,10 @@ def contact_of(db: Connection, here: Here, actor: Actor, row: Mapping[str, Any])
 
         shown = show.show(db, here, actor, row["due_at"], referral_id=row["referral_id"])
         raw = shown["sections"].get(str(Section.CONTACT))
+    if raw is None and row["case_id"]:
+        from node.casework import keeping
+
+        raw = keeping.contact_of_case(db, here, actor, row["due_at"], row["case_id"])
     found: dict[str, Any] | None = None if raw is None else msgspec.json.decode(raw)
     return found
 
@@ -268,59 +291,85 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     if rows:
         holders = _holders(db)
         calendar = office_calendar(here)
-        changes: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
-        passed: dict[str, set[str]] = {row.id: set() for row in rows}
-        for row in db.execute(_PASSED, {"ids": list(passed)}):
-            passed[row.followup_id].add(row.rung)
+        passed: dict[str, set[str]] = {}
+        of_these = select(escalations.c.followup_id, escalations.c.rung).where(
+            escalations.c.followup_id.in_([row.id for row in rows])
+        )
+        for followup_id, name in db.execute(of_these):
+            passed.setdefault(followup_id, set()).add(name)
+        climbed = []
         for row in rows:
             steps = followup.collapse(
                 followup.ladder(row.due_at, Risk(row.risk), calendar),
                 {**holders, Audience.ASSIGNED: row.staff_id or ""},
             )
-            changes.append(_pass(db, now, row, steps, passed[row.id]))
-        new = [rung for rungs, _ in changes for rung in rungs]
-        if new:
-            db.execute(insert(escalations), new)
-        db.execute(_MOVE, [moved for _, moved in changes])
+            climbed.append(_Climbed(row, steps, followup.rungs_due(steps, passed.get(row.id, ()), now)))
+        _pass(db, now, climbed, passed)
+        _announce(db, now, [c for c in climbed if c.due])
+        for c in climbed:
+            if c.row.thread_id is not None and any(rung.backstop for rung in c.due):
+                from node.casework import backstop
+
+                backstop.tell_overdue(db, here, now, c.row)
     return len(rows)
 
 
-_PASSED: Final = select(escalations.c.followup_id, escalations.c.rung).where(
-    escalations.c.followup_id.in_(bindparam("ids", expanding=True))
-)
-_MOVE: Final = (
+@dataclass(frozen=True, slots=True)
+class _Climbed:
+    """One follow-up, its ladder, and the rungs whose time has come now."""
+
+    row: Any
+    steps: tuple[Rung, ...]
+    due: tuple[Rung, ...]
+
+
+#: All at once: a hundred that are due cost a few statements, not a thousand.
+_CLIMB: Final = (
     update(followups)
     .where(followups.c.id == bindparam("followup"))
-    .values(rung=bindparam("passed"), next_rung_at=bindparam("next_at"))
+    .values(rung=bindparam("now_at"), next_rung_at=bindparam("next_at"))
 )
 
 
-def _pass(
-    db: Connection, now: datetime, row: Any, steps: tuple[Rung, ...], passed: set[str]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Tell those whom the last due rung is for. Returns the rows of the rungs, and how the follow-up moves on."""
-    due = followup.rungs_due(steps, passed, now)
-    rungs = [{"followup_id": row.id, "rung": rung.name, "at": now, "told": rung is due[-1]} for rung in due]
-    if due:
-        _announce(db, now, row, due[-1])
-        audit.record(db, now, NODE, f"followup.{due[-1].name}", row.id)
-    passed |= {rung.name for rung in due}
-    rung = due[-1].name if due else row.rung
-    return rungs, {"followup": row.id, "passed": rung, "next_at": followup.next_rung(steps, passed, now)}
+def _pass(db: Connection, now: datetime, climbed: Sequence[_Climbed], passed: Mapping[str, set[str]]) -> None:
+    told = [
+        {"followup_id": c.row.id, "rung": rung.name, "at": now, "told": rung is c.due[-1]}
+        for c in climbed
+        for rung in c.due
+    ]
+    if told:
+        db.execute(insert(escalations), told)
+    moves = []
+    for c in climbed:
+        names = passed.get(c.row.id, set()) | {rung.name for rung in c.due}
+        last = c.due[-1].name if c.due else c.row.rung
+        moves.append({"followup": c.row.id, "now_at": last, "next_at": followup.next_rung(c.steps, names, now)})
+    db.execute(_CLIMB, moves)
+    entries = [Entry(NODE, f"followup.{c.due[-1].name}", c.row.id) for c in climbed if c.due]
+    audit.record_many(db, now, entries)
 
 
-def _announce(db: Connection, now: datetime, row: Any, rung: Rung) -> None:
-    """A task for whoever this rung is for. For what the other end does: telephone the agency, never the person."""
-    if rung.audience is Audience.DIGEST:
-        return
-    role = _ROLES.get(rung.audience)
-    kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
-    staff_id = row.staff_id if role is None else None
-    tasks.close_task(db, now, "followup-due", row.id, NODE)
-    if not tasks.open_task(db, now, kind, row.id, desk_id=row.desk_id, staff_id=staff_id, role=role, due_at=row.due_at):
-        tasks.notify(db, now, tasks.audience(desk_id=row.desk_id, staff_id=staff_id, role=role))
-    if role is not None:
-        tasks.notify(db, now, f"role:{role}")
+def _announce(db: Connection, now: datetime, climbed: Sequence[_Climbed]) -> None:
+    """A task for whoever each rung is for. For what the other end does: telephone the agency, never the person.
+
+    Where someone else answered nobody is asked to reach her; who has to decide is told instead.
+    """
+    told = [c for c in climbed if c.due[-1].audience is not Audience.DIGEST]
+    stopped = decisions.stopped(db, {c.row.case_id for c in told if c.row.case_id is not None})
+    wanted, audiences = [], set()
+    for c in told:
+        rung, row = c.due[-1], c.row
+        role = _ROLES.get(rung.audience) or (Role.SUPERVISOR if row.case_id in stopped else None)
+        who = {"desk_id": row.desk_id, "staff_id": row.staff_id if role is None else None, "role": role}
+        kind = "followup-due" if rung.name in ("due", "again") else "followup-missed"
+        wanted.append({"kind": kind, "subject_id": row.id, "due_at": row.due_at, **who})
+        audiences.add(tasks.audience(**who))
+        if role is not None:
+            audiences.add(f"role:{role}")
+    tasks.close_many(db, now, "followup-due", [c.row.id for c in told], NODE)
+    tasks.open_many(db, now, wanted)
+    for audience in sorted(audiences):
+        tasks.notify(db, now, audience)
 
 
 def _holders(db: Connection) -> dict[Audience, str]:
@@ -416,9 +465,9 @@ def _insert(
 
 
 def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
-    """One occurrence, whose ladder begins before it is due."""
+    """One occurrence, whose ladder begins before it is due; at once, if its plan came late and it is overdue."""
     steps = followup.ladder(due_at, risk, office_calendar(here))
-    first = followup.next_rung(steps, (), now)
+    first = now if due_at <= now else followup.next_rung(steps, (), now)
     row = {"id": crypto.new_id(), "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
     db.execute(insert(followups), row)
 

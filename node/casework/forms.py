@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import approvals, cases, consents, drafts, referrals
+from node.casework import approvals, backstop, cases, consents, drafts, referrals
 from node.office.actor import Actor
 from node.storage.here import Here
 from protocol import consent
@@ -109,6 +109,7 @@ def refer(db: Connection, here: Here, actor: Actor, now: datetime, *, form: Mapp
         kind=request.kind,
         priority=request.priority,
         needed_by=None if request.needed_by is None else _moment(request.needed_by),
+        backstop=backstop.named_for(db, peer.agency),
     )
     return Sent(case, release, sent)
 
@@ -191,6 +192,7 @@ def send_draft(
         kind=kind,
         priority=priority,
         needed_by=needed_by,
+        backstop=backstop.named_for(db, agency),
         part_of=part_of,
     )
     return Sent(case_id, release, sent)

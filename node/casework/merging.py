@@ -11,8 +11,8 @@ from node.casework import cases, plans, records
 from node.office import audit
 from node.office.actor import Actor
 from node.storage.here import Here
+from node.storage.tables import cards, exclusions, followups, releases, threads
 from node.storage.tables import cases as case_rows
-from node.storage.tables import exclusions, followups, releases, threads
 from protocol.codes import Risk, Role
 from protocol.errors import LocalError
 
@@ -43,7 +43,7 @@ def merge(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
         records.save(db, here, actor, now, kind="case", subject_id=this.id, desk_id=this.desk_id, sections=sections)
     # Its dates are watched anew, with what is known of both.
     plans.end_dates(db, now, other.id, actor.staff_id)
-    for table in (threads, releases, followups):
+    for table in (threads, releases, followups, cards):
         db.execute(update(table).where(table.c.case_id == other.id).values(case_id=this.id))
     _unite_exclusions(db, this.id, other.id)
     risk = min((Risk(this.risk), Risk(other.risk)), key=_ORDER.index)

@@ -123,10 +123,17 @@ def change_plan(
     audit.record(db, now, actor.staff_id, "followup.plan", case_id)
 
 
-def end_all(db: Connection, now: datetime, case_id: str, by: str, *, contact_only: bool = False) -> None:
-    """Nothing of our own is planned for this case any more; or only dates are, if she wants no contact."""
-    own = (rows.c.case_id == case_id) & rows.c.thread_id.is_(None) & rows.c.ended.is_(False)
-    _end(db, now, own & (rows.c.kind == FollowupKind.CONTACT) if contact_only else own, by)
+def end_all(db: Connection, now: datetime, case_id: str, by: str) -> None:
+    """Nothing of our own is planned for this case any more."""
+    _end(db, now, (rows.c.case_id == case_id) & rows.c.thread_id.is_(None) & rows.c.ended.is_(False), by)
+
+
+def stop_contact(db: Connection, here: Here, now: datetime, case_id: str, by: str) -> None:
+    """She wants no contact: no plan of ours asks anybody to make any. Who watches one of them learns that it ended."""
+    ours = (rows.c.case_id == case_id) & (rows.c.kind == FollowupKind.CONTACT) & rows.c.ours.is_(True)
+    for row in db.execute(select(rows).where(ours, rows.c.ended.is_(False))).all():
+        followups.end_plan(db, here, now, row)
+    _end(db, now, ours & rows.c.ended.is_(False), by)
 
 
 def end_dates(db: Connection, now: datetime, case_id: str, by: str) -> None:

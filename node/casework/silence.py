@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, null, select, update
 
 from node.casework import cases, followups, plans, referrals, show
 from node.casework.calendars import desk_calendar
@@ -18,10 +18,11 @@ from node.exchange import peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.tables import Side, agencies, desks, roster, staff, threads
+from node.storage.tables import Side, agencies, cards, desks, roster, staff, threads
 from node.storage.tables import cases as case_rows
 from node.storage.tables import referrals as rows
 from node.storage.tables import tasks as task_rows
+from protocol import backstop
 from protocol.calendar import Calendar
 from protocol.codes import Kind, Risk, Role
 from protocol.directory import Standing
@@ -33,7 +34,7 @@ SILENT_DAYS: Final = 3
 DESK_TASK: Final = "desk-silent"
 PEER_TASK: Final = "agency-silent"
 #: What is open with an agency that has been silent for so long is a task for a person, one by one.
-GONE_AFTER: Final = timedelta(days=14)
+GONE_AFTER: Final = backstop.GONE_AFTER
 GONE_TASK: Final = "agency-gone"
 #: When an agency counts as silent is a person's choice between these.
 HOURS_MIN, HOURS_MAX = 4, 14 * 24
@@ -132,7 +133,7 @@ def list_peers(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]
 
 
 def _open_with(db: Connection) -> dict[str, list[Any]]:
-    """What is open with each agency: referrals of both sides, and people who were handed over to it."""
+    """What is open with each agency: referrals and cards of both sides, people who were handed over to it."""
     found: dict[str, list[Any]] = {}
     with_peer = (
         select(rows.c.id, rows.c.desk_id, rows.c.staff_id, threads.c.peer)
@@ -142,7 +143,10 @@ def _open_with(db: Connection) -> dict[str, list[Any]]:
     handed = select(
         case_rows.c.id, case_rows.c.desk_id, case_rows.c.staff_id, case_rows.c.transferred_to.label("peer")
     ).where(case_rows.c.transferred_to.is_not(None), case_rows.c.closed_at.is_(None))
-    for row in (*db.execute(with_peer), *db.execute(handed)):
+    kept = select(cards.c.thread_id.label("id"), cards.c.desk_id, null().label("staff_id"), cards.c.peer).where(
+        cards.c.ended.is_(False)
+    )
+    for row in (*db.execute(with_peer), *db.execute(handed), *db.execute(kept)):
         found.setdefault(row.peer, []).append(row)
     return found
 

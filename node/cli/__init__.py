@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, guard, keep, keys, local, move, proof, remote, trail
+from node.cli import ahead, guard, keep, keys, local, move, proof, remote, silent, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain, explain_use
@@ -58,6 +58,7 @@ for command in (
     ahead.rehearse,
     ahead.report,
     proof.verify,
+    silent.backstop,
 ):
     cli.add_command(command)
 

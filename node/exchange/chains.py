@@ -24,6 +24,7 @@ from protocol.envelope import Opened
 from protocol.errors import RemoteError
 from protocol.messages import (
     AlertRaise,
+    BackstopCard,
     ConsentWithdraw,
     ReferralCancel,
     ReferralRequest,
@@ -36,8 +37,8 @@ from protocol.messages import (
 log = structlog.get_logger(__name__)
 
 #: What a thread begins with.
-BEGINS: Final = (ReferralRequest, AlertRaise)
-Beginning = ReferralRequest | AlertRaise
+BEGINS: Final = (ReferralRequest, AlertRaise, BackstopCard)
+Beginning = ReferralRequest | AlertRaise | BackstopCard
 
 #: These protect a person and do not wait for what should have come before them; nor does a question about a gap, which
 #: may be asked across a gap of our own.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -63,6 +63,24 @@ _CLOSE: Final = (
     .where(tasks.c.kind == bindparam("of"), tasks.c.subject_id == bindparam("subject"), tasks.c.closed_at.is_(None))
     .values(closed_at=bindparam("at"), closed_by=bindparam("by"))
 )
+def open_many(db: Connection, now: datetime, wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Each of these rows (without id) is an open task, by one statement; telling people is left to the caller."""
+    if not wanted:
+        return
+    statement = upsert(db.dialect.name, tasks)
+    db.execute(
+        statement.on_conflict_do_nothing(
+            index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
+        ),
+        [{"id": crypto.new_id(), "created_at": now, **row} for row in wanted],
+    )
+
+
+def close_many(db: Connection, now: datetime, kind: str, subject_ids: Collection[str], by: str) -> None:
+    """No task of this kind is open for these subjects any more."""
+    this = (tasks.c.kind == kind) & tasks.c.subject_id.in_(subject_ids) & tasks.c.closed_at.is_(None)
+    if subject_ids:
+        db.execute(update(tasks).where(this).values(closed_at=now, closed_by=by))
 
 
 def close_task(db: Connection, now: datetime, kind: str, subject_id: str, by: str) -> None:

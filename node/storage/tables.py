@@ -37,6 +37,7 @@ from protocol.codes import (
     AlertStatus,
     Basis,
     BusinessStatus,
+    CardState,
     ConsentState,
     Kind,
     MessageType,
@@ -682,6 +683,32 @@ approvals = Table(
     Column("approved", Boolean),
     Column("decided_by", String(32)),
     Column("decided_at", UtcDateTime),
+)
+
+# What a backstop keeps for the day on which the responsible agency falls silent; how she is reached is in its message.
+cards = Table(
+    "cards",
+    metadata,
+    _id("thread_id"),
+    # True: we are responsible, the other agency is the backstop. False: we are the backstop.
+    Column("ours", Boolean, nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    # Ours; of a backstop only after it has taken the person over.
+    Column("case_id", String(32)),
+    Column("release_id", String(32), nullable=False),
+    # The message with the sealed sections that count now.
+    Column("message_id", String(32), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("due_at", UtcDateTime),
+    Column("told_at", UtcDateTime, nullable=False),
+    Column("opened_at", UtcDateTime),
+    Column("opened_by", String(32)),
+    Column("ended", Boolean, nullable=False, server_default=text("false")),
+    PrimaryKeyConstraint("thread_id"),
+    _one_of("state", CardState),
+    _partial("ix_cards_open", "peer", where="ended IS 0"),
+    _partial("ix_cards_case", "case_id", where="ended IS 0"),
 )
 
 # To whom the one sentence went, and when; at most one row for each person.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from node.casework import followups, plans, silence
+from node.casework import decisions, followups, plans, silence
 from node.office import setup
 from node.web.api import Call, Route
 from node.web.case_api import Body
@@ -23,6 +23,10 @@ class NewPlan(Body, frozen=True, kw_only=True):
 class Snoozed(Body, frozen=True, kw_only=True):
     until: date
     reason: str
+
+
+class Decided(Body, frozen=True, kw_only=True):
+    text: str
 
 
 class Limit(Body, frozen=True, kw_only=True):
@@ -75,6 +79,11 @@ async def snooze(call: Call) -> Any:
     return {"changed": True}
 
 
+async def decide(call: Call) -> Any:
+    await call.do(decisions.decide, followup_id=call.params["followup"], text=call.body.text)
+    return {"decided": True}
+
+
 async def take_back(call: Call) -> Any:
     await call.do(silence.take_back, case_id=call.params["case"])
     return {"changed": True}
@@ -93,5 +102,6 @@ ROUTES: Final = [
     Route("POST", "/cases/{case}/plan", change_plan, "This case is looked at so often", NewPlan),
     Route("POST", "/cases/{case}/take-back", take_back, "Responsible again, when the other agency is silent"),
     Route("POST", "/followups/{followup}/snooze", snooze, "Put one follow-up off, once, with a reason", Snoozed),
+    Route("POST", "/followups/{followup}/decide", decide, "How to go on after what a follow-up brought", Decided),
     Route("POST", "/peers/{agency}/silence", set_limit, "After how many hours an agency counts as silent", Limit),
 ]

@@ -12,11 +12,13 @@ from sqlalchemy import select
 
 from node.casework import cases, followups, merging, plans, records
 from node.office import setup
+from node.storage.tables import escalations, notices, tasks
 from node.storage.tables import followups as rows
-from node.storage.tables import notices, tasks
+from protocol.calendar import Calendar
 from protocol.codes import FollowupOutcome, Risk, Role, Section
 from protocol.encoding import encode
 from protocol.errors import LocalError
+from protocol.followup import ladder
 from tests.casework.test_approvals import colleague
 from tests.world import START, Agency, new_case, refer, settle_all
 
@@ -232,3 +234,30 @@ def test_one_digest_on_a_working_morning_and_only_when_something_waits(pair: tup
     for at, first, second in zip(days, counts[::2], counts[1::2], strict=True):
         assert second == 0, "once a day"
         assert not (first and at.weekday() > 4), "not at the week-end"
+
+
+def test_a_node_that_was_off_for_ninety_days_catches_up_in_order_once_and_with_one_digest(
+    pair: tuple[Agency, Agency],
+) -> None:
+    one = pair[0]
+    found = [new_case(one, risk=risk) for risk in Risk]
+    missing(one)
+    one.store.write(lambda db: db.execute(notices.delete()))
+    back = (START + 100 * DAY).replace(hour=10)
+    sweep(one, back)
+    passed = select(escalations).order_by(escalations.c.followup_id)
+    rungs = one.store.read(lambda db: db.execute(passed).all())
+    for case in found:
+        row = ahead(one, case)[0]
+        mine = {r.rung: r for r in rungs if r.followup_id == row.id}
+        slow = [step for step in ladder(row.due_at, Risk(row.risk), Calendar("Europe/Rome")) if step.at <= back]
+        # One person holds every role here: rungs that would tell her again collapse.
+        in_order = [step.name for step in slow if step.name in mine]
+        assert set(mine) == set(in_order) and "due" in mine
+        assert [name for name, r in mine.items() if r.told] == in_order[-1:], "of what was missed only the last is told"
+        assert row.next_rung_at > back
+    count = len(rungs)
+    sweep(one, back)
+    assert len(one.store.read(lambda db: db.execute(passed).all())) == count, "once"
+    told = [one.store.write(plans.digest, one.here, back + timedelta(minutes=m)) for m in range(0, 300, 60)]
+    assert sum(1 for people in told if people) == 1

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from node.storage import migrate
 from node.storage.database import Database
 from node.storage.tables import metadata, settings, tasks
+from protocol.codes import MessageType
 
 
 @pytest.fixture
@@ -43,6 +44,15 @@ def test_every_closed_list_is_checked_by_the_database(database: Database) -> Non
         if type(constraint).__name__ == "CheckConstraint"
     }
     assert database.read_sync(checks) == wanted
+
+    def lists(db: object) -> list[tuple[str, str]]:
+        found = inspect(db)
+        return [(c["name"], c["sqltext"]) for table in metadata.tables for c in found.get_check_constraints(table)]
+
+    texts = database.read_sync(lists)
+    assert len(texts) == len(dict(texts)), "a check that a migration replaced is gone"
+    allowed = dict(texts)["ck_messages_type"]
+    assert all(f"'{kind}'" in allowed for kind in MessageType)
 
     def wrong(db: object) -> None:
         db.execute(  # type: ignore[attr-defined]

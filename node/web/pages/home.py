@@ -13,11 +13,14 @@ from node.casework import (
     absences,
     alerts,
     approvals,
+    backstop,
     capacity,
     cases,
+    decisions,
     drafts,
     erasure,
     followups,
+    keeping,
     plans,
     programmes,
     show,
@@ -81,6 +84,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/withdrawals"
     if kind == approvals.TASK:
         return f"/approvals/{subject}"
+    if kind in {f"followup-{outcome}" for outcome in decisions.OPEN}:
+        return f"/followups/{subject}/decide"
     if kind.startswith("followup"):
         return "/followups"
     if kind.startswith(("desk", "roster")):
@@ -99,6 +104,10 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/alerts"
     if kind == silence.PEER_TASK:
         return "/agencies"
+    if kind in (keeping.CALL_TASK, backstop.USED_TASK, silence.GONE_TASK):
+        page = keeping.page_of(db, kind, subject)
+        if page:
+            return page
     if kind == silence.GONE_TASK:
         is_case = db.execute(select(case_rows.c.id).where(case_rows.c.id == subject)).first() is not None
         return f"/cases/{subject}" if is_case else f"/referrals/{subject}"
@@ -183,10 +192,23 @@ async def show_followup(visit: Visit) -> web.StreamResponse:
         here, actor = visit.services.here, visit.actor
         if row["kind"] == FollowupKind.DATE:
             return {"row": row, "date": plans.dates_of(db, here, actor, row["case_id"]).get(row["plan_id"], "")}
+        if decisions.is_stopped(db, row["case_id"]):
+            return {"row": row, "stopped": True}
         return {"row": row, "contact": followups.contact_of(db, here, actor, row) if row["case_id"] else None}
 
     last = (visit.now + plans.SNOOZE_MAX).date()
     return visit.page("followup.html", visit.say("Follow-up"), snooze_last=last, **await visit.read(look))
+
+
+async def show_decide(visit: Visit) -> web.StreamResponse:
+    """What a follow-up has left to a person with responsibility."""
+    found = await visit.read(decisions.to_decide, visit.actor, visit.params["followup"])
+    return visit.page("decide.html", visit.say("To be decided"), found=found)
+
+
+async def decide(visit: Visit) -> web.StreamResponse:
+    await visit.do(decisions.decide, followup_id=visit.params["followup"], text=visit.get("text"))
+    return go("/?done=saved")
 
 
 async def report_followup(visit: Visit) -> web.StreamResponse:
@@ -223,5 +245,6 @@ PAGES: Final = [
     Page("/referrals", list_referrals),
     Page("/followups", list_followups),
     Page("/followups/{followup}", show_followup, report_followup),
+    Page("/followups/{followup}/decide", show_decide, decide),
     Page("/search", search, search),
 ]

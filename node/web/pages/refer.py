@@ -6,6 +6,7 @@ Every step is kept as a sealed draft, so that she can stop at any of them. Nothi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from protocol.errors import LocalError, say
 DAYS: Final = (90, 30, 180, 365)
 #: How long the page waits for what other agencies say of their desks now; what is known is shown in any case.
 LOOK_SECONDS: Final = 1.0
-_MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
+MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
 
 
 def _presets(services: list[str]) -> set[str]:
@@ -272,7 +273,7 @@ def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_minor(draft: dict[str, Any]) -> bool:
-    return (draft.get("person", {}).get("identity.age_band") or [""])[0] in _MINOR_BANDS
+    return (draft.get("person", {}).get("identity.age_band") or [""])[0] in MINOR_BANDS
 
 
 async def show_turned(visit: Visit) -> web.StreamResponse:
@@ -303,7 +304,7 @@ async def agree(visit: Visit) -> web.StreamResponse:
     if sections and "yes" not in (answers[name] for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
-    details = _details(visit, {**draft, "consent": consented})
+    details = details_of({**draft, "consent": consented})
     if not visit.problems:
         consent.check_details(details, is_minor=is_minor(draft))
     visit.refuse_if_problems()
@@ -312,7 +313,8 @@ async def agree(visit: Visit) -> web.StreamResponse:
     return await _save(visit, draft, "preview")
 
 
-def _details(visit: Visit, draft: dict[str, Any]) -> Details:
+def details_of(draft: Mapping[str, Any]) -> Details:
+    """How it was agreed, from the form of a consent. Raises LocalError `text-too-long`."""
     said = draft["consent"]
 
     def get(name: str) -> str:
@@ -391,7 +393,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         peer_desk=draft["peer_desk"],
         sections=sections.sections,
         agreed={Section(name) for name in (*sections.form, Section.ATTACHMENTS) if said.get(f"may.{name}") == ["yes"]},
-        details=_details(visit, draft),
+        details=details_of(draft),
         valid_until=until,
         kind=Kind(draft["kind"]),
         priority=Priority(draft["priority"]),

@@ -198,6 +198,8 @@ TASK: Final = {
     "desk-silent": N_("Nobody has signed in at a desk for days, and something waits there."),
     "agency-silent": N_("An agency with which something is open is silent. Telephone it."),
     "agency-gone": N_("An agency has been silent for 14 days. Telephone the agency, never the person, and decide."),
+    "backstop-call": N_("An agency has missed a follow-up. Telephone the agency, never the person."),
+    "backstop-used": N_("While nothing was heard of us, our backstop opened the card of a person. Telephone it."),
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
     "approve-disclosure": N_("A colleague asks you to approve sharing without the person's consent."),
     "capacity-asked": N_("Another agency asks whether you could take somebody."),
@@ -327,6 +329,14 @@ STANDING_OF_CASE: Final = {
     "overdue": N_("Follow-up overdue"),
     "silent": N_("No contact for too long"),
     "orphaned": N_("Programme ended, nobody responsible"),
+}
+CARD: Final = {
+    "planned": N_("The next follow-up is planned"),
+    "overdue": N_("A follow-up was missed"),
+    "orphaned": N_("A programme has ended, and nobody is responsible for her"),
+    "ended": N_("Not needed any more"),
+    "opened": N_("The card was opened"),
+    "taken": N_("The other agency is responsible for her now"),
 }
 REPORT_BY: Final = {"programme": N_("Programme"), "desk": N_("Desk"), "month": N_("Month of the first day")}
 RUNG: Final = {
@@ -638,6 +648,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "key_date": KEY_DATE,
     "standing_of_case": STANDING_OF_CASE,
     "report_by": REPORT_BY,
+    "card": CARD,
     "rung": RUNG,
     "permitted": PERMITTED,
     "age": AGE,

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cards that we keep as the backstop of other agencies: watched on our own clock, opened when the agency is gone.
+
+The seal would let the people of the desk open a card at any time; that they do so only when the agency has been silent
+for 14 days is a rule of this program, and each opening is in the trail and told to the agency.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, select, update
+
+from node.casework import backstop, cases, erasure, followups, plans
+from node.exchange import outbox
+from node.office import audit, tasks
+from node.office.actor import Actor
+from node.office.desks import desk_keys_for
+from node.storage.here import NODE, Here
+from node.storage.rows import Pending
+from node.storage.tables import agencies, bodies, cards, messages, releases, threads
+from node.storage.tables import cases as case_rows
+from node.storage.tables import tasks as task_rows
+from protocol import backstop as rules
+from protocol import record
+from protocol.codes import AgencyType, CardState, ConsentState, MessageType, Risk, Role, Section
+from protocol.encoding import moment
+from protocol.errors import LocalError, RemoteError
+from protocol.messages import BackstopCard, FollowupOverdue, parse
+
+#: Telephone the agency: it has missed a follow-up. The subject is the agency, or the thread of a card.
+CALL_TASK: Final = "backstop-call"
+#: Cards of one list.
+LIST_MAX: Final = 500
+_WHO: Final = (Role.CASEWORKER, Role.SUPERVISOR)
+_USABLE: Final = (ConsentState.GIVEN, ConsentState.RENEWED, ConsentState.EXPIRED)
+
+# -- what comes ------------------------------------------------------------------------------------------------------
+
+
+def take_overdue(db: Connection, here: Here, now: datetime, content: FollowupOverdue, pending: Pending) -> None:
+    """Somebody telephones the agency that has missed a follow-up."""
+    if here.type is AgencyType.LAW_ENFORCEMENT or content.about == here.agency:
+        raise RemoteError("not-permitted", "This agency is not a backstop of that one.")
+    tasks.open_task(db, now, CALL_TASK, content.about, role=Role.SUPERVISOR)
+    pending.audit.append(("backstop.overdue", content.about, None, content.sender))
+
+
+def take_card(db: Connection, here: Here, now: datetime, content: BackstopCard, pending: Pending) -> None:
+    """A card has come, or what it says has changed, or our own backstop has used one."""
+    pending.flush(db)
+    card = db.execute(select(cards).where(cards.c.thread_id == content.thread)).first()
+    if content.state not in rules.OWN:
+        backstop.take_answer(db, now, card, content, pending)
+        return
+    if card is not None and card.ours:
+        raise RemoteError("not-permitted", "This card is ours.")
+    claim = content.consent
+    if card is None and not content.sections:
+        raise RemoteError("consent-missing", "A card travels on a consent.")
+    if content.sections and (claim is None or Section.CONTACT not in content.sections):
+        raise RemoteError("section-not-covered", "A card says how she can be reached.")
+    due = None if content.due is None else moment(content.due)
+    told: dict[str, Any] = {
+        "state": content.state,
+        "due_at": due,
+        "told_at": now,
+        "ended": content.state is CardState.ENDED,
+    }
+    if content.sections and claim is not None:
+        told |= {"message_id": content.id, "release_id": claim.release}
+    if card is None:
+        row = {"thread_id": content.thread, "ours": False, "peer": content.sender, "desk_id": content.desk}
+        pending.add(cards, {**row, "case_id": None, "opened_at": None, "opened_by": None, **told})
+        pending.audit.append(("backstop.keep", content.thread, None, content.sender))
+        return
+    if card.state == CardState.TAKEN:
+        # We are responsible by now: what the other agency knows of it has been overtaken.
+        return
+    # It has spoken: if it falls silent again, opening the card is decided and recorded again.
+    told |= {"opened_at": None, "opened_by": None}
+    db.execute(update(cards).where(cards.c.thread_id == content.thread).values(**told))
+    if content.sections or content.state is CardState.ENDED:
+        _erase(db, now, content.thread, content.sender, keep=content.id)
+    _watch_one(db, now, content.thread, card.desk_id, content.state, due)
+    pending.audit.append((f"backstop.{content.state}", content.thread, None, content.sender))
+
+
+def _erase(db: Connection, now: datetime, thread_id: str, sender: str, keep: str) -> None:
+    """What a card said before is gone; with its end, all of it."""
+    query = (
+        select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed)
+        .join(bodies, bodies.c.content_hash == messages.c.content_hash)
+        .where(
+            messages.c.thread_id == thread_id, messages.c.agency == sender, messages.c.type == MessageType.BACKSTOP_CARD
+        )
+    )
+    for row in db.execute(query).all():
+        present = list(record.parse(row.body_sealed).sections)
+        if row.id != keep and present:
+            erasure.erase_body(db, now, row, present)
+
+
+# -- what time brings ------------------------------------------------------------------------------------------------
+
+
+def watch(db: Connection, now: datetime) -> int:
+    """Cards whose date has passed and for which nothing came: somebody telephones the agency. Returns how many.
+
+    What was opened closes itself when the agency says that it has gone on.
+    """
+    query = select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False), cards.c.state != CardState.TAKEN)
+    calls = 0
+    for card in db.execute(query):
+        calls += _watch_one(db, now, card.thread_id, card.desk_id, CardState(card.state), card.due_at)
+    return calls
+
+
+def _watch_one(
+    db: Connection, now: datetime, thread_id: str, desk_id: str, state: CardState, due: datetime | None
+) -> bool:
+    if rules.needs_call(state, due, now):
+        if tasks.open_task(db, now, CALL_TASK, thread_id, desk_id=desk_id):
+            audit.record(db, now, NODE, "backstop.call", thread_id)
+        return True
+    is_open = (task_rows.c.kind == CALL_TASK) & (task_rows.c.subject_id == thread_id) & task_rows.c.closed_at.is_(None)
+    if db.execute(select(task_rows.c.id).where(is_open)).first() is not None:
+        tasks.close_task(db, now, CALL_TASK, thread_id, NODE)
+        audit.record(db, now, NODE, "backstop.answered", thread_id)
+    return False
+
+
+# -- what people do --------------------------------------------------------------------------------------------------
+
+
+def telephoned(db: Connection, here: Here, actor: Actor, now: datetime, *, agency: str) -> None:
+    """Somebody has telephoned the agency that missed a follow-up. What it said stays between people."""
+    actor.require_role(Role.SUPERVISOR, Role.DIRECTOR, Role.CASEWORKER)
+    tasks.close_task(db, now, CALL_TASK, agency, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "backstop.telephoned", agency, peer=agency)
+
+
+def open_card(db: Connection, here: Here, actor: Actor, now: datetime, *, thread_id: str) -> None:
+    """The agency is gone: its card may be read here from now on, and the agency will find that it was.
+
+    Raises LocalError `not-silent`, `consent-withdrawn`, `consent-expired`, `card-ended`.
+    """
+    actor.require_role(*_WHO)
+    card = _load(db, actor, thread_id)
+    _check_opening(db, card, now)
+    if card.opened_at is None:
+        _say(db, here, now, card, CardState.OPENED)
+        opened = {"opened_at": now, "opened_by": actor.staff_id}
+        db.execute(update(cards).where(cards.c.thread_id == thread_id).values(**opened))
+    audit.record(db, now, actor.staff_id, "backstop.open", thread_id, peer=card.peer)
+
+
+def take_over(db: Connection, here: Here, actor: Actor, now: datetime, *, thread_id: str, risk: Risk) -> str:
+    """We are responsible for her now: she has a case here, and we look after her from the next working day.
+
+    The agency learns of it on the day on which it is heard again. Returns the case. Raises what `open_card` does.
+    """
+    actor.require_role(*_WHO)
+    card = _load(db, actor, thread_id)
+    if card.state == CardState.TAKEN:
+        raise LocalError("card-taken", "You have taken her over already.")
+    if card.opened_at is None:
+        raise LocalError("card-closed", "Open the card first.")
+    _check_opening(db, card, now)
+    case_id = cases.new_case(db, now, desk_id=card.desk_id, staff_id=actor.staff_id, risk=risk)
+    db.execute(update(threads).where(threads.c.id == thread_id).values(case_id=case_id))
+    _say(db, here, now, card, CardState.TAKEN)
+    taken = {"state": CardState.TAKEN, "case_id": case_id}
+    db.execute(update(cards).where(cards.c.thread_id == thread_id).values(**taken))
+    case = db.execute(select(case_rows).where(case_rows.c.id == case_id)).one()
+    plans.plan_own(db, here, now, case, followups.intervals(db)[risk], 1)
+    for kind in (CALL_TASK, "agency-gone"):
+        tasks.close_task(db, now, kind, thread_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "backstop.take-over", case_id, peer=card.peer)
+    return case_id
+
+
+def _say(db: Connection, here: Here, now: datetime, card: Any, state: CardState) -> None:
+    outbox.compose(db, here, now, card.thread_id, BackstopCard, state=state, reply_desk=card.desk_id)
+
+
+def _check_opening(db: Connection, card: Any, now: datetime) -> None:
+    if card.ended:
+        raise LocalError("card-ended", "The agency has said that this card is not needed any more. It was erased.")
+    release = db.execute(select(releases).where(releases.c.id == card.release_id)).one()
+    until = release.valid_until if ConsentState(release.state) in _USABLE else None
+    rules.check_opening(last_heard=_heard(db, card.peer), permitted_until=until, now=now)
+
+
+def _heard(db: Connection, agency: str) -> datetime:
+    row = db.execute(select(agencies).where(agencies.c.agency == agency)).one()
+    heard: datetime = row.heard_at or row.verified_at or row.met_at
+    return heard
+
+
+def _load(db: Connection, actor: Actor, thread_id: str) -> Any:
+    card = db.execute(select(cards).where(cards.c.thread_id == thread_id, cards.c.ours.is_(False))).first()
+    if card is None or card.desk_id not in actor.desks or actor.is_kept_out(thread_id, card.case_id):
+        raise LocalError("unknown-card", "There is no such card at your desks.")
+    return card
+
+
+def contents(db: Connection, here: Here, actor: Actor, now: datetime, card: Any) -> dict[Section, bytes]:
+    """What a card says, for a member of its desk, while it may be read: opened and its agency gone, or taken over."""
+    actor.require_desk(card.desk_id)
+    if card.state != CardState.TAKEN:
+        if card.opened_at is None:
+            raise LocalError("card-closed", "Open the card first.")
+        _check_opening(db, card, now)
+    query = (
+        select(messages, bodies.c.body_sealed)
+        .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)
+        .where(messages.c.agency == card.peer, messages.c.id == card.message_id)
+    )
+    row = db.execute(query).first()
+    if row is None or row.body_sealed is None or row.locked_at is not None:
+        return {}
+    content = parse(row.content)
+    if not isinstance(content, BackstopCard):
+        return {}
+    context = record.Context(content.sender, content.recipient, content.thread, content.id, row.content_hash)
+    for key in desk_keys_for(db, actor, set(record.parse(row.body_sealed).keyrings)).values():
+        return record.open_sections(row.body_sealed, key, context, content.sections)
+    raise LocalError("no-desk-key", "You have no key for this desk. Ask one of its members to add you.")
+
+
+def contact_of_case(db: Connection, here: Here, actor: Actor, now: datetime, case_id: str) -> bytes | None:
+    """How somebody is reached whom we took over from a silent agency, as its card says; None for anybody else."""
+    query = select(cards).where(cards.c.case_id == case_id, cards.c.ours.is_(False), cards.c.state == CardState.TAKEN)
+    card = db.execute(query).first()
+    return None if card is None else contents(db, here, actor, now, card).get(Section.CONTACT)
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def list_cards(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[str, Any]:
+    """The cards that are kept here for other agencies, the urgent ones first, and the agencies to be telephoned."""
+    query = select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False), cards.c.desk_id.in_(actor.desks))
+    rows = []
+    for card in db.execute(query.order_by(cards.c.due_at).limit(LIST_MAX)).mappings():
+        if actor.is_kept_out(card["thread_id"], card["case_id"]):
+            continue
+        heard = _heard(db, card["peer"])
+        state = CardState(card["state"])
+        gone = rules.is_gone(heard, now)
+        rows.append({**card, "heard_at": heard, "gone": gone, "call": rules.needs_call(state, card["due_at"], now)})
+    calls: list[str] = []
+    if actor.roles & {Role.SUPERVISOR, Role.DIRECTOR}:
+        waiting = select(task_rows.c.subject_id).where(task_rows.c.kind == CALL_TASK, task_rows.c.closed_at.is_(None))
+        calls = [subject for subject in db.execute(waiting).scalars() if len(subject) == 64]
+    return {"cards": sorted(rows, key=lambda r: (not r["gone"], not r["call"])), "calls": calls}
+
+
+def show_card(db: Connection, here: Here, actor: Actor, now: datetime, thread_id: str) -> dict[str, Any]:
+    """One card that is kept here; `sections` is None while it may not be read."""
+    card = _load(db, actor, thread_id)
+    sections: dict[Section, Any] | None = None
+    if card.opened_at is not None:
+        try:
+            opened = contents(db, here, actor, now, card)
+            sections = {name: msgspec.json.decode(raw) for name, raw in opened.items()}
+        except LocalError as error:
+            if error.code in ("no-desk-key", "forbidden"):
+                raise
+    heard = _heard(db, card.peer)
+    return {**card._mapping, "heard_at": heard, "gone": rules.is_gone(heard, now), "sections": sections}
+
+
+def page_of(db: Connection, kind: str, subject: str) -> str:
+    """The page on which a task about a card or about an agency is done; empty for another's."""
+    if kind == backstop.USED_TASK:
+        return f"/cases/{subject}/backstop"
+    card = db.execute(select(cards.c.ours, cards.c.case_id).where(cards.c.thread_id == subject)).first()
+    if card is None:
+        return "/backstop" if kind == CALL_TASK else ""
+    return f"/cases/{card.case_id}/backstop" if card.ours else f"/backstop/{subject}"
