@@ -24,7 +24,19 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics, watch
-from node.casework import absences, alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
+from node.casework import (
+    absences,
+    alerts,
+    attachments,
+    capacity,
+    disclosures,
+    drafts,
+    followups,
+    plans,
+    programmes,
+    silence,
+    sweeps,
+)
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -323,6 +335,7 @@ class Node:
             ("referrals", sweeps.attend),
             ("followups", followups.sweep),
             ("alerts", alerts.sweep),
+            ("disclosures", disclosures.sweep),
             ("programmes", programmes.remind),
             ("absences", absences.sweep),
             ("erasures", sweeps.miss_erasures),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import alerts, attachments, capacity, consents, erasure, followups, programmes, referrals
+from node.casework import alert_mail, attachments, capacity, consents, erasure, followups, programmes, referrals
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -113,24 +113,6 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     pending.audiences.add(f"desk:{content.desk}")
 
 
-def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: datetime) -> dict[str, Any]:
-    return {
-        "id": claim.release,
-        "ours": False,
-        "thread_id": content.thread,
-        "agency": content.sender,
-        "purposes": json.dumps(sorted(claim.purposes)),
-        "sections": json.dumps(sorted(claim.sections)),
-        "basis": claim.basis,
-        "onward": claim.onward,
-        "onward_to": json.dumps(sorted(claim.onward_to)),
-        "given_at": moment(content.created),
-        "valid_until": moment(claim.until),
-        "state": ConsentState.GIVEN,
-        "state_at": now,
-    }
-
-
 def _refuse_withdrawn(db: Connection, content: messages.Concerning, pending: Pending) -> None:
     """What was written before a withdrawal and comes after it is not taken; its header was not meant alone."""
     pending.flush(db)
@@ -181,7 +163,7 @@ def _keep_release(
         pending.cache.setdefault("releases", {})[claim.release] = _Known(
             content.sender, content.thread, False, ConsentState.GIVEN, claim.until
         )
-        pending.add(releases, _release_row(content, claim, now))
+        pending.add(releases, consents.row_of_claim(content, claim, now))
         return
     if known.ours or known.agency != content.sender or known.thread != content.thread:
         raise RemoteError("unknown-release", "That consent belongs to another thread.")
@@ -451,12 +433,12 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ReferralNote: _note,
     messages.SectionReplace: _replace,
     messages.AttachmentPart: _part,
-    messages.AlertRaise: alerts.take_raise,
-    messages.AlertSeen: alerts.take_seen,
-    messages.AlertAck: alerts.take_ack,
-    messages.AlertUpdate: alerts.take_update,
-    messages.AlertCancel: alerts.take_cancel,
-    messages.AlertCancelConfirm: alerts.take_confirm,
+    messages.AlertRaise: alert_mail.take_raise,
+    messages.AlertSeen: alert_mail.take_seen,
+    messages.AlertAck: alert_mail.take_ack,
+    messages.AlertUpdate: alert_mail.take_update,
+    messages.AlertCancel: alert_mail.take_cancel,
+    messages.AlertCancelConfirm: alert_mail.take_confirm,
     messages.CapacityAsk: capacity.take_question,
     messages.CapacityAnswer: capacity.take_answer,
     messages.ConsentWithdraw: _withdraw,

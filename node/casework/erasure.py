@@ -19,7 +19,7 @@ from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
-from node.storage.tables import bodies, erasures, messages, referrals, releases, threads, withdrawals
+from node.storage.tables import bodies, disclosures, erasures, messages, referrals, releases, threads, withdrawals
 from node.storage.tables import outbox as outbox_rows
 from protocol import consent, record
 from protocol.codes import Role, Section
@@ -164,11 +164,14 @@ def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:
 
 def covered(release_id: str) -> Any:
     """The messages that a withdrawal of another agency's release concerns: what came under it, and what was said in
-    the referrals that came under it, by either side.
+    the referrals and alerts that came under it, by either side.
     """
     of_thread = select(releases.c.thread_id).where(releases.c.id == release_id).scalar_subquery()
     under = select(referrals.c.id).where(referrals.c.thread_id == of_thread, referrals.c.release_id == release_id)
-    is_about = or_(messages.c.release_id == release_id, messages.c.referral_id.in_(under))
+    alerted = select(disclosures.c.alert_id).where(disclosures.c.release_id == release_id)
+    is_about = or_(
+        messages.c.release_id == release_id, messages.c.referral_id.in_(under), messages.c.referral_id.in_(alerted)
+    )
     return (messages.c.thread_id == of_thread) & is_about
 
 

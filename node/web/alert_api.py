@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.casework import alerts, evidence
+from node.casework import alert_acts, alerts, evidence
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -74,7 +74,7 @@ async def show_alert(call: Call) -> Any:
 async def act(call: Call) -> Any:
     body = call.body
     state = await call.do(
-        alerts.act, alert_id=call.params["alert"], action=body.action, text=body.text, version=body.version
+        alert_acts.act, alert_id=call.params["alert"], action=body.action, text=body.text, version=body.version
     )
     return {"status": state.status}
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import alerts, evidence
+from node.casework import alert_acts, alerts, evidence
 from node.casework.alerts import Content
 from node.office import desks as office_desks
 from node.office import staff
@@ -219,7 +219,7 @@ async def act(visit: Visit) -> web.StreamResponse:
         text = "We neither confirm nor deny."
     version = visit.get("version")
     await visit.do(
-        alerts.act,
+        alert_acts.act,
         alert_id=alert_id,
         action=action,
         text=text,
