@@ -27,8 +27,9 @@ from protocol.errors import LocalError
 from protocol.messages import AlertAck, AlertCancel, AlertCancelConfirm, AlertUpdate, Threaded
 from protocol.referral import Party
 
+#: In one language whoever writes it, so that it never differs.
+NEITHER: Final = "We neither confirm nor deny."
 REVIEW_TASK: Final = "review-disclosure"
-NOTE: Final = "alert-note"
 _NEEDS_TEXT: Final = frozenset({AlertAction.REFUSE, AlertAction.NO_ACTION, AlertAction.ASK, AlertAction.ANSWER})
 
 
@@ -41,9 +42,16 @@ def act(
     alert_id: str,
     action: AlertAction,
     text: str = "",
+    neither: bool = False,
     version: int | None = None,
 ) -> AlertState:
-    """One act of either side; the other is told. Raises LocalError `changed-meanwhile`, `illegal-transition`."""
+    """One act of either side; the other is told. Raises LocalError `changed-meanwhile`, `illegal-transition`.
+
+    `neither`: the answer to a question is that nobody is confirmed and nobody denied, in the same words whoever it is
+    about, and whatever else was written.
+    """
+    if neither and action is AlertAction.ANSWER:
+        text = NEITHER
     actor.require_role(*alert.ROLES[action])
     row = alerts.load(db, actor, alert_id)
     if version is not None and version != row.version:
@@ -176,7 +184,7 @@ def hand_over(
         if staff_id == actor.staff_id or staff_id not in roster.members(db, row.desk_id):
             raise LocalError("not-colleague", "Choose a colleague who belongs to this desk.")
         text = {Section.NARRATIVE: encode({"text": note})}
-        records.save(db, here, actor, now, kind=NOTE, subject_id=alert_id, desk_id=row.desk_id, sections=text)
+        records.save(db, here, actor, now, kind=alerts.NOTE, subject_id=alert_id, desk_id=row.desk_id, sections=text)
         values = {"staff_id": staff_id, "version": row.version + 1}
         db.execute(update(rows).where(rows.c.id == alert_id).values(**values))
         audit.record(db, now, actor.staff_id, "alert.hand-over", alert_id)

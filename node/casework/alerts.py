@@ -68,6 +68,8 @@ QUESTION_TASK: Final = "alert-question"
 CANCEL_TASK: Final = "alert-cancel"
 UNCONFIRMED_TASK: Final = "alert-unconfirmed"
 PATH_TASK: Final = "alert-path"
+#: What one shift writes to the next; it stays here.
+NOTE: Final = "alert-note"
 LIST_MAX: Final = 200
 _REFUSED: Final = "This form may not say that on this basis. Look at the form, at what was agreed to, and until when."
 _TEST_MARKING: Final = Marking(tlp=Light.CLEAR, pap=Light.CLEAR, handling=Handling.H0, source=Source.A, grade=1)
@@ -115,7 +117,18 @@ def raise_alert(
     names and numbers must not stand in the texts. `looked`: a person has looked at what resembles a name or number.
     Raises LocalError `alert-names-somebody`, `alert-suspicious`, `not-liaison`.
     """
-    check(db, here, actor, now, desk_id=desk_id, agency=agency, content=content, case_id=case_id, looked=looked)
+    check(
+        db,
+        here,
+        actor,
+        now,
+        desk_id=desk_id,
+        agency=agency,
+        peer_desk=peer_desk,
+        content=content,
+        case_id=case_id,
+        looked=looked,
+    )
     alert_id = begin(db, here, actor.staff_id, now, desk_id, agency, peer_desk, content)
     if second is not None:
         chosen = f"{second[0]}/{second[1]}"
@@ -135,6 +148,7 @@ def check(
     *,
     desk_id: str,
     agency: str,
+    peer_desk: str,
     content: Content,
     case_id: str | None = None,
     looked: bool = False,
@@ -144,9 +158,7 @@ def check(
     known = db.execute(select(desks.c.id).where(desks.c.id == desk_id, desks.c.closed_at.is_(None))).first()
     if known is None or (actor.desks and desk_id not in actor.desks):
         raise LocalError("forbidden", "Answers come to a desk of yours. Choose one of your desks.")
-    member = here.directory.members.get(agency)
-    if member is None or member.peer.type is not AgencyType.LAW_ENFORCEMENT:
-        raise LocalError("not-liaison", "An alert goes to a liaison's desk. Choose one of those in the list.")
+    _liaison(here, now, agency, peer_desk)
     for name, text in content.texts().items():
         alert.check_text(name, text)
     if case_id is not None:
@@ -398,7 +410,9 @@ def show(db: Connection, here: Here, actor: Actor, *, alert_id: str, now: dateti
                 entry = {"message": message.id, "values": values.pop(Section.NARRATIVE, {}), "person": values}
                 said.append(entry)
                 break
-    return {**shown, "history": history, "said": said}
+    note = records.latest(db, here, actor, NOTE, alert_id) if row.desk_id in actor.desks else None
+    said_here = None if note is None else msgspec.json.decode(note[Section.NARRATIVE])["text"]
+    return {**shown, "history": history, "said": said, "note": said_here}
 
 
 def open_alert(db: Connection, here: Here, actor: Actor, now: datetime, *, alert_id: str) -> None:

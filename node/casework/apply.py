@@ -15,7 +15,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from node.casework import alert_mail, attachments, capacity, consents, erasure, followups, programmes, referrals
+from node.casework import (
+    alert_mail,
+    attachments,
+    capacity,
+    consents,
+    erasure,
+    firewall,
+    followups,
+    programmes,
+    referrals,
+)
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
 from node.office import audit, tasks
@@ -26,40 +36,20 @@ from node.storage.tables import Side, releases, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
-from protocol.codes import AgencyType, ConsentState, Kind, MessageType, Purpose, Section, Status
+from protocol.codes import AgencyType, ConsentState, Kind, Purpose, Section, Status
 from protocol.directory import Standing
 from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import Content
 from protocol.referral import FINAL, Action, Party, State
 
-#: What an agency of type LawEnforcement may send at all: it answers, it never asks (promise 9).
-_POLICE_MAY_SEND: Final = frozenset(
-    {
-        MessageType.REFERRAL_UPDATE,
-        MessageType.REFERRAL_OUTCOME,
-        MessageType.REFERRAL_CANCEL_CONFIRM,
-        MessageType.REFERRAL_NOTE,
-        MessageType.ALERT_SEEN,
-        MessageType.ALERT_ACK,
-        MessageType.ALERT_UPDATE,
-        MessageType.ALERT_CANCEL_CONFIRM,
-        MessageType.CONSENT_LOCKED,
-        MessageType.CONSENT_ERASED,
-        MessageType.THREAD_RESYNC,
-        MessageType.RESUME,
-        MessageType.HELLO,
-        MessageType.RECEIPT,
-    }
-)
-
 
 def apply(db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
     """Carry out one message of a peer. The record itself stays sealed and is not looked into."""
     member = here.directory.members[content.sender]
     kind = messages.type_of(content)
-    if member.peer.type is AgencyType.LAW_ENFORCEMENT and kind not in _POLICE_MAY_SEND:
-        raise RemoteError("not-permitted", "A law-enforcement agency may answer, and may not ask.")
+    if not firewall.may_send(AgencyType(member.peer.type), here.type, kind):
+        raise RemoteError("not-permitted", "Such an agency may not send that: a liaison answers, and does not ask.")
     if member.standing is not Standing.VERIFIED:
         raise RemoteError("not-verified", "The agencies have not compared fingerprints yet.")
     if isinstance(content, messages.ReferralRequest):

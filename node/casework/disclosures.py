@@ -45,6 +45,8 @@ from protocol.messages import Marking
 
 TELL_TASK: Final = "tell-her"
 REMIND_AGAIN: Final = timedelta(hours=24)
+#: What tells a draft of an alert from one of a referral.
+KIND: Final = "alert"
 _UNSAFE: Final = "not-told"
 _Text = Annotated[str, msgspec.Meta(max_length=500)]
 
@@ -115,7 +117,7 @@ def prepare(
 def load(db: Connection, here: Here, actor: Actor, draft_id: str) -> tuple[Draft, dict[str, Any]]:
     """One's own draft, and its stored form. Raises LocalError `unknown-draft`."""
     form = drafts.load(db, here, actor, draft_id)
-    if form.get("kind") != "alert":
+    if form.get("kind") != KIND:
         raise drafts.unknown()
     return msgspec.convert(form, Draft), form
 

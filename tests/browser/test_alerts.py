@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from node.cli.client import ApiError
 from tests.browser.conftest import PEOPLE, PROFILE, Network, Staffed, passphrase
@@ -63,6 +66,11 @@ def at(browser: object, duty: Duty) -> Iterator[object]:
 def fill(who: Person, what: str = "Two women are to be driven away by two men.") -> None:
     who.open("/alert")
     assert who.sees("If someone is in danger right now, call 112 first.")
+    fill_questions(who, what)
+    who.click("Show what will be sent")
+
+
+def fill_questions(who: Person, what: str) -> None:
     who.choose("What is it?", "travel-imminent")
     who.fill("What happens, in a few sentences", what)
     who.tick("We heard of it")
@@ -110,20 +118,104 @@ def test_an_alert_is_raised_shown_at_once_and_acknowledged_with_one_click(duty: 
     assert [fault for fault in carla.faults + dora.faults if "422" not in fault] == []
 
 
+def test_an_alert_takes_fewer_than_twenty_interactions_and_the_sender_sees_what_they_will_see(
+    duty: Duty, at: object
+) -> None:
+    """What a hurried person does, counted: from any page to sent."""
+    carla, dora = at(duty.lantern, "carla"), at(duty.harbour, "dora")  # type: ignore[operator]
+    fill(carla, "Somebody waits in a white van by the invented bridge.")
+    shown = carla.page.locator("#recipient").inner_text()
+    carla.click("Send the alert")
+    assert carla.sees("The alert is on its way.") and carla.count < 20, carla.count
+    path = re.findall(r"(/alerts/[0-9a-f]{32})", carla.page.url)[0]
+    dora.open_until(path, "the invented bridge")
+    assert dora.page.locator("#recipient").inner_text() == shown, "the same page at both ends"
+    dora.click("Acknowledge")
+
+
+def new_case(duty: Duty) -> str:
+    """A case of Lantern's whose reflection period runs."""
+    carla = duty.lantern.client("carla")
+    form = {
+        "identity": {"case_code": "ALERT-INVENTED", "name": "Aurora Inventata"},
+        "legal": {"reflection_period_end": (datetime.now(tz=UTC) + timedelta(days=20)).date().isoformat()},
+    }
+    made: str = carla.post("/api/v1/cases", {"desk": duty.lantern.node.desk, "sections": form})["id"]
+    return made
+
+
+def test_a_person_is_named_only_as_she_released_it_and_one_key_acknowledges(
+    duty: Duty, at: object, tmp_path: Path
+) -> None:
+    carla, dora = at(duty.lantern, "carla"), at(duty.harbour, "dora")  # type: ignore[operator]
+    case = new_case(duty)
+    carla.open(f"/alert?case={case}")
+    assert carla.sees("she need not decide whether she works with the police")
+    carla.page.get_by_role("link", name="Tell of her").click()
+    assert axe(carla.page) == []
+    assert carla.page.get_by_label("Nationality").count() == 0
+    carla.click("Show what will be sent")
+    for problem in ("Choose what it is.", "Choose in which language it was explained."):
+        assert carla.sees(problem), problem
+    carla.tick("Of somebody who is named.")
+    fill_questions(carla, "She did not come back from the market.")
+    carla.fill("Name", "Aurora Inventata")
+    carla.fill("How she can be recognised", "A red scarf, a limp.")
+    carla.tick("I told her first what the law may oblige us to report")
+    carla.choose("In which language was it explained?", "en")
+    carla.click("Show what will be sent")
+    assert carla.sees("She has released this herself.") and carla.sees("It may not be passed on to anybody.")
+    assert axe(carla.page) == []
+    shown = carla.page.locator("#recipient").inner_text()
+    carla.page.get_by_role("link", name="Change").click()
+    assert carla.page.get_by_label("Name", exact=True).input_value() == "Aurora Inventata"
+    carla.click("Show what will be sent")
+    dora.open("/alerts")
+    dora.tick("The key A acknowledges the first one")
+    carla.click("Send the alert")
+    path = re.findall(r"(/alerts/[0-9a-f]{32})", carla.page.url)[0]
+    dora.open_until(path, "Aurora Inventata")
+    assert dora.page.locator("#recipient").inner_text() == shown and axe(dora.page) == []
+    assert not dora.page.title().count("Aurora") and case not in dora.page.content()
+    dora.page.keyboard.press("a")
+    dora.wait_for("We take it on")
+    carla.wait_for("Acknowledged.")
+    answer = dora.page.request.get(dora.address + path + "/paper")
+    pdf = PdfReader(io.BytesIO(answer.body()))
+    text = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+    assert "H2" in text and "TLP:" in text and "A red scarf" in text
+    assert "It may not be passed on to anybody." in text
+    file = tmp_path / "evidence.json"
+    file.write_bytes(pdf.attachments["evidence.json"][0])
+    checked = run(tmp_path, "verify", str(file))
+    assert checked.returncode == 0 and "H2 (may not be passed on)" in checked.stdout, checked.stderr
+    # She changes her mind: it is locked there at once, and somebody confirms.
+    held = duty.lantern.client("carla").get(f"/api/v1/alerts/{path[-32:]}")["release_id"]
+    duty.lantern.client("carla").post(f"/api/v1/consents/{held}/withdraw", {"by_person": True, "erase": True})
+    dora.open_until(path, "Sharing was stopped. The data is locked.")
+    assert not dora.sees("Aurora Inventata") and dora.sees("Confirm: we stop")
+    assert [fault for fault in carla.faults + dora.faults if "422" not in fault] == []
+
+
 def test_the_form_shows_every_problem_and_asks_to_look_again_at_what_could_name_somebody(
     duty: Duty, at: object
 ) -> None:
     carla = at(duty.lantern, "carla")  # type: ignore[operator]
     carla.open("/alert")
     assert axe(carla.page) == []
-    carla.click("Send the alert")
+    carla.click("Show what will be sent")
     for problem in ("Choose what it is.", "Choose how you know.", "Write this in a few words.", "Choose yes or no."):
         assert carla.sees(problem), problem
     fill(carla, "Call +39 055 0000 000 for more.")
-    carla.click("Send the alert")
     assert carla.sees("This looks as if it held a name") and carla.sees("I have looked: it names nobody.")
     assert "+39 055 0000 000" in carla.page.get_by_label("What happens, in a few sentences").input_value()
     carla.page.get_by_label("I have looked: it names nobody.").check()
+    carla.click("Show what will be sent")
+    assert carla.sees("This is what they will see") and carla.sees("Call +39 055 0000 000 for more.")
+    assert axe(carla.page) == []
+    carla.click("Change")
+    assert "+39 055 0000 000" in carla.page.get_by_label("What happens, in a few sentences").input_value()
+    carla.click("Show what will be sent")
     carla.click("Send the alert")
     assert carla.sees("The alert is on its way.")
 

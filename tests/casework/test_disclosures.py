@@ -25,7 +25,7 @@ from protocol.codes import AlertForm, AlertStatus, Basis, Handling, Light, Purpo
 from protocol.errors import LocalError
 from protocol.messages import Marking
 from protocol.refusals import code_of as code_of_number
-from tests.casework.test_alerts import CONTENT, act, code_of, row, three
+from tests.casework.test_alerts import CONTENT, act, code_of, raise_one, row, three
 from tests.casework.test_approvals import colleague
 from tests.world import DETAILS, START, Agency, settle_all
 
@@ -350,3 +350,52 @@ def test_a_sender_that_does_not_ask_its_own_rules_is_refused(three: tuple[Agency
     kept = select(func.count()).select_from(messages.join(bodies, bodies.c.content_hash == messages.c.content_hash))
     bad = kept.where(messages.c.state == "quarantined")
     assert police.store.read(lambda db: db.execute(bad).scalar()) == 0, "and nothing of it is kept"
+
+
+def test_the_shift_is_handed_over_with_a_note_that_stays(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    sent = [send(ngo, prepare(ngo, draft(ngo, police))) for _ in range(2)]
+    settle_all((ngo, police), START)
+    night = colleague(police, Role.LIAISON)
+    options = {"alert_ids": sent, "staff_id": night.staff_id, "note": "The patrol calls at eight."}
+    assert police.do(alert_acts.hand_over, START, **options) == 2
+    for alert_id in sent:
+        assert row(police, alert_id).staff_id == night.staff_id
+    seen = police.store.read(alerts.show, police.here, night, alert_id=sent[0], now=START)
+    assert seen["note"] == "The patrol calls at eight." and seen["status"] == AlertStatus.RAISED
+    settle_all((ngo, police), START)
+    assert shown(ngo, sent[0])["note"] is None, "it does not travel"
+    stranger = dataclasses.replace(night, staff_id=crypto.new_id())
+    for changes, code in (
+        ({"alert_ids": []}, "none-chosen"),
+        ({"note": " "}, "alert-text"),
+        ({"staff_id": stranger.staff_id}, "not-colleague"),
+        ({"staff_id": police.actor.staff_id}, "not-colleague"),
+        ({"alert_ids": [crypto.new_id()]}, "unknown-alert"),
+    ):
+        assert code_of(police.do, alert_acts.hand_over, START, **{**options, **changes}) == code
+    assert code_of(ngo.do, alert_acts.hand_over, START, **options) == "unknown-alert", "what one sent is not a shift"
+    act(police, sent[0], AlertAction.ACKNOWLEDGE)
+    act(ngo, sent[0], AlertAction.CANCEL)
+    settle_all((ngo, police), START)
+    act(police, sent[0], AlertAction.CONFIRM_CANCEL)
+    assert code_of(police.do, alert_acts.hand_over, START, **options) == "unknown-alert", "it has ended"
+
+
+def test_we_neither_confirm_nor_deny_is_the_same_for_whoever_it_is_about(three: tuple[Agency, ...]) -> None:
+    """Offered for every question, in words that depend on nothing: what arrives differs in its ids alone."""
+    ngo, _, police = three
+    known = send(ngo, prepare(ngo, draft(ngo, police)))
+    unknown = raise_one(ngo, police)
+    settle_all((ngo, police), START)
+    answers = []
+    for alert_id in (known, unknown):
+        act(police, alert_id, AlertAction.ACKNOWLEDGE)
+        act(police, alert_id, AlertAction.ASK, text="Is she with you?")
+        settle_all((ngo, police), START)
+        act(ngo, alert_id, AlertAction.ANSWER, neither=True)
+        settle_all((ngo, police), START)
+        said = shown(police, alert_id)["said"][-1]["values"]
+        last = shown(police, alert_id)["history"][-1]
+        answers.append((said, last["what"], last["by"]))
+    assert answers[0] == answers[1]

@@ -11,10 +11,12 @@ from sqlalchemy import Connection, select
 
 from node.casework import (
     absences,
+    alert_acts,
     alerts,
     approvals,
     capacity,
     cases,
+    disclosures,
     drafts,
     erasure,
     followups,
@@ -74,6 +76,18 @@ def _is_our_turn(row: dict[str, Any]) -> bool:
     return row["turn"] == "target" and (row["status"] in ("received", "on-hold") or row["cancellation_requested"])
 
 
+_ALERT_TASKS: Final = frozenset(
+    {
+        alerts.TASK,
+        alerts.QUESTION_TASK,
+        alerts.CANCEL_TASK,
+        alerts.UNCONFIRMED_TASK,
+        alert_acts.REVIEW_TASK,
+        disclosures.TELL_TASK,
+    }
+)
+
+
 def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
     """The page on which this task is done."""
     kind, subject = str(task["kind"]), str(task["subject_id"])
@@ -91,7 +105,7 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/programmes/{subject}"
     if kind == programmes.ORPHAN_TASK:
         return f"/cases/{subject}"
-    if kind in (alerts.TASK, alerts.QUESTION_TASK, alerts.CANCEL_TASK):
+    if kind in _ALERT_TASKS:
         return f"/alerts/{subject}"
     if kind.startswith("message-") and alerts.is_alert(db, subject):
         return f"/alerts/{subject}"

@@ -207,6 +207,9 @@ TASK: Final = {
     "alert-waiting": N_("An alert waits to be acknowledged."),
     "alert-question": N_("There is a question or an answer about an alert."),
     "alert-cancel": N_("The sender of an alert asks to stop. Confirm it."),
+    "alert-unconfirmed": N_("Nobody has confirmed that an alert was stopped. Telephone the liaison."),
+    "review-disclosure": N_("A colleague had to act alone in an emergency. Look at it, and agree or take it back."),
+    "tell-her": N_("A person has to be told what was said of her without her consent."),
     "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
     "absence-uncovered": N_("A colleague is away, and her cover may not see or cannot read part of what is open."),
     "node-restored": N_("The node was restored from a backup. Tell everybody: what was done here after it is missing."),
@@ -233,6 +236,17 @@ ALERT_ASKED: Final = {
     "advise": N_("Advise us"),
     "record": N_("Keep it on record"),
     "do-not-approach": N_("Do not approach; be ready"),
+}
+ALERT_FORM: Final = {
+    "place-or-pattern": N_("It names nobody."),
+    "pseudonymous-person": N_("Of somebody who is described, and not named."),
+    "identified-person": N_("Of somebody who is named."),
+}
+ALERT_BASIS: Final = {
+    "consent": N_("She has released this herself."),
+    "vital-interests": N_("Without her consent: a life is in danger, and she cannot be asked."),
+    "legal-obligation": N_("Without her consent: a law or a court obliges."),
+    "child-protection": N_("Without her consent: to protect a child."),
 }
 ALERT_KNOWN: Final = {
     "saw": N_("I saw it myself"),
@@ -262,6 +276,11 @@ ALERT_ACTION: Final = {
     "close": N_("Closed"),
     "ask": N_("Question"),
     "answer": N_("Answer"),
+    "update": N_("An answer"),
+    "withdraw": N_("Sharing was stopped"),
+    "locked": N_("The data is locked."),
+    "erased": N_("Erased and signed."),
+    "approve": N_("A second person has approved it"),
     "cancel": N_("Asked to stop"),
     "confirm-cancel": N_("Stopped, as asked"),
     "cancel-confirm": N_("Stopped, as asked"),
@@ -490,6 +509,8 @@ FIELD: Final = {
     "their_number": N_("Their number"),
     "agreed_by_telephone_with": N_("Agreed by telephone with"),
     "case_code": N_("Case code"),
+    "pseudonym": N_("A word for her between the two desks"),
+    "description": N_("How she can be recognised"),
     "name": N_("Name"),
     "birth_date": N_("Date of birth"),
     "age_band": N_("Age"),
@@ -661,6 +682,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "alert-urgency-short": ALERT_URGENCY_SHORT,
     "alert-asked": ALERT_ASKED,
     "alert-known": ALERT_KNOWN,
+    "alert-form": ALERT_FORM,
+    "alert-basis": ALERT_BASIS,
     "alert-status": ALERT_STATUS,
     "alert-action": ALERT_ACTION,
     "alert-step": ALERT_STEP,
