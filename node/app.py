@@ -27,6 +27,7 @@ from node import metrics, watch
 from node.casework import (
     absences,
     alerts,
+    alerts_outside,
     attachments,
     capacity,
     disclosures,
@@ -336,6 +337,7 @@ class Node:
             ("followups", followups.sweep),
             ("alerts", alerts.sweep),
             ("disclosures", disclosures.sweep),
+            ("outside_alerts", alerts_outside.sweep),
             ("programmes", programmes.remind),
             ("absences", absences.sweep),
             ("erasures", sweeps.miss_erasures),

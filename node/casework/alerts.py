@@ -71,7 +71,6 @@ PATH_TASK: Final = "alert-path"
 #: What one shift writes to the next; it stays here.
 NOTE: Final = "alert-note"
 LIST_MAX: Final = 200
-_REFUSED: Final = "This form may not say that on this basis. Look at the form, at what was agreed to, and until when."
 _TEST_MARKING: Final = Marking(tlp=Light.CLEAR, pap=Light.CLEAR, handling=Handling.H0, source=Source.A, grade=1)
 PRIORITY: Final = {Urgency.IMMEDIATE: Priority.EMERGENCY, Urgency.EXPECTED: Priority.URGENT}
 _ORDER: Final = [Urgency.IMMEDIATE, Urgency.EXPECTED, Urgency.FUTURE, Urgency.UNKNOWN]
@@ -154,11 +153,25 @@ def check(
     looked: bool = False,
 ) -> None:
     """Raise LocalError unless this may be raised by her and names nobody. Asked before it is shown, and as it goes."""
+    check_content(db, here, actor, desk_id=desk_id, content=content, case_id=case_id, looked=looked)
+    _liaison(here, now, agency, peer_desk)
+
+
+def check_content(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    *,
+    desk_id: str,
+    content: Content,
+    case_id: str | None,
+    looked: bool,
+) -> None:
+    """The same, without asking to whom it goes."""
     actor.require_role(*alert.MAY_RAISE)
     known = db.execute(select(desks.c.id).where(desks.c.id == desk_id, desks.c.closed_at.is_(None))).first()
     if known is None or (actor.desks and desk_id not in actor.desks):
         raise LocalError("forbidden", "Answers come to a desk of yours. Choose one of your desks.")
-    _liaison(here, now, agency, peer_desk)
     for name, text in content.texts().items():
         alert.check_text(name, text)
     if case_id is not None:
@@ -218,7 +231,10 @@ def begin(
         form, sections, release, events, recipient=agency, urgency=content.urgency, now=seconds(now), review_by=until
     )
     if refused is not None:
-        raise LocalError(refused, _REFUSED)
+        raise LocalError(
+            refused,
+            "This form may not say that on this basis. Look at the form, at what was agreed to, and until when.",
+        )
     message = outbox.compose(
         db,
         here,

@@ -156,6 +156,7 @@ def seen(draft: Draft) -> dict[str, Any]:
         "asked": draft.asked,
         "marking": draft.marking,
         "basis": draft.basis,
+        "review_open": False,
         "texts": draft.content().texts(),
         "person": {str(section): msgspec.json.decode(raw) for section, raw in sections.items()},
     }

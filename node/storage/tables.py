@@ -790,6 +790,32 @@ disclosures = Table(
     _partial("ix_disclosures_due", "due_at", where="due_at IS NOT NULL"),
 )
 
+# An alert to a liaison without a node, read by telephone: its codes and its clock. Who and what are sealed records.
+outside_alerts = Table(
+    "outside_alerts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", String(32), nullable=False),
+    Column("category", String(24), nullable=False),
+    Column("urgency", String(12), nullable=False),
+    Column("severity", String(12), nullable=False),
+    Column("certainty", String(12), nullable=False),
+    Column("asked", String(16), nullable=False),
+    Column("marking", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("acknowledged_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("next_step_at", UtcDateTime),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _one_of("category", AlertCategory),
+    _one_of("urgency", Urgency),
+    _one_of("status", AlertStatus),
+    _partial("ix_outside_alerts_step", "next_step_at", where="next_step_at IS NOT NULL"),
+    Index("ix_outside_alerts_desk", "desk_id", "raised_at"),
+)
+
 # Whether a desk could take somebody: asked by us or of us. Nothing in it is about anybody.
 capacity = Table(
     "capacity",

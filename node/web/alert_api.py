@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.casework import alert_acts, alerts, disclosures, evidence, firewall
+from node.casework import alert_acts, alerts, alerts_outside, disclosures, evidence, firewall
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -137,6 +137,55 @@ async def hand_over(call: Call) -> Any:
     return {"handed_over": moved}
 
 
+class NewOutside(Body, frozen=True, kw_only=True):
+    from_desk: Id
+    liaison: str
+    telephone: str
+    category: AlertCategory
+    urgency: Urgency
+    severity: Severity
+    certainty: Certainty
+    asked: Asked
+    marking: Marking
+    what: str
+    where: str
+    when: str
+    guess: bool = False
+    case: Id | None = None
+    looked: bool = False
+
+
+async def list_outside(call: Call) -> Any:
+    return {"alerts": await call.read(alerts_outside.list_outside, call.actor, call.now)}
+
+
+async def raise_outside(call: Call) -> Any:
+    body = call.body
+    content = Content(**{name: getattr(body, name) for name in Content.__slots__})
+    made = await call.do(
+        alerts_outside.raise_outside,
+        desk_id=body.from_desk,
+        liaison=body.liaison,
+        telephone=body.telephone,
+        content=content,
+        case_id=body.case,
+        looked=body.looked,
+    )
+    return {"alert": made}
+
+
+async def show_outside(call: Call) -> Any:
+    alert_id = call.params["alert"]
+    return await call.read(alerts_outside.show, call.services.here, call.actor, call.now, alert_id=alert_id)
+
+
+async def act_outside(call: Call) -> Any:
+    """What the liaison said or did, entered here."""
+    body, alert_id = call.body, call.params["alert"]
+    acted = {"action": body.action, "text": body.text, "version": body.version}
+    return {"status": await call.do(alerts_outside.act, alert_id=alert_id, **acted)}
+
+
 async def list_refused(call: Call) -> Any:
     """Codes and counts only: nothing of what was refused is kept."""
     return {"refused": await call.read(firewall.refused, call.actor, call.now)}
@@ -176,6 +225,10 @@ ROUTES: Final = [
     Route("POST", "/alerts/{alert}/review", review, "Look at what one person did alone", Reviewed),
     Route("POST", "/alerts/{alert}/told", told, "She was told, or it is unsafe", Told),
     Route("POST", "/alert-shift", hand_over, "Hand open alerts over to a colleague", Shift),
+    Route("GET", "/outside-alerts", list_outside, "Open alerts to liaisons without a node"),
+    Route("POST", "/outside-alerts", raise_outside, "Write down an alert that is read by telephone", NewOutside),
+    Route("GET", "/outside-alerts/{alert}", show_outside, "Read one"),
+    Route("POST", "/outside-alerts/{alert}/acts", act_outside, "Enter what the liaison said", AlertAct),
     Route("GET", "/refused", list_refused, "What was refused from outside: codes and counts"),
     Route("GET", "/alert-paths", list_paths, "Liaison desks, and when the way to each last worked"),
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import io
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,9 @@ class Duty(Network):
             PEOPLE.update(kept)
         self.lantern.add("carla", ["caseworker"], joins=True)
         self.lantern.add("vera", ["volunteer"], joins=False)
+        self.lantern.add("sara", ["supervisor"], joins=True)
         self.harbour.add("dora", ["liaison"], joins=True)
+        self.harbour.add("dino", ["liaison"], joins=True)
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +287,97 @@ def test_an_alert_is_evidence_that_anybody_can_check_without_an_account(duty: Du
         broken = run(tmp_path, "verify", str(file))
         assert broken.returncode == 1 and "Traceback" not in broken.stderr, broken.stderr
     assert ask(duty.lantern, "GET", f"/alerts/{alert}/evidence", "vera").status in (403, 404)
+
+
+def posted(staffed: Staffed, path: str, handle: str, **form: str) -> str:
+    """A form that is taken; where it leads."""
+    answer = ask(staffed, "POST", path, handle, form)
+    assert answer.status == 303, answer.text[-2000:]
+    return answer.headers["location"].partition("?")[0]
+
+
+def page(staffed: Staffed, path: str, handle: str) -> str:
+    answer = ask(staffed, "GET", path, handle)
+    assert answer.status == 200, (path, answer.status, answer.text[-1500:])
+    return unescape(answer.text)
+
+
+QUESTIONS = {
+    "category": "immediate-danger",
+    "what": "Somebody is locked in, in the invented cannery.",
+    "known": "told",
+    "where": "By the pier",
+    "when": "Now",
+    "urgency": "Immediate",
+    "asked": "act-now",
+    "guess": "no",
+    "handling": "H2",
+}
+
+
+def test_nobody_answers_so_one_goes_on_alone_and_the_pages_lead_through_what_follows(duty: Duty) -> None:
+    """Asked, not answered, sent alone, looked at, not told yet; then the shift changes. Pages without JavaScript."""
+    ngo, police = duty.lantern, duty.harbour
+    form = {
+        **QUESTIONS,
+        "case": new_case(duty),
+        "desk": ngo.node.desk,
+        "liaison": f"{police.node.agency}/{police.node.desk}",
+        "form": "pseudonymous-person",
+        "identity.description": "A woman with a red scarf.",
+        "basis": "vital-interests",
+        "reason": "She does not answer since noon.",
+        "rule": "Art. 6(1)(d)",
+    }
+    draft = posted(ngo, "/alert/person", "carla", **form)
+    assert "Ask a second person" in page(ngo, draft, "carla") and "A red scarf" not in page(ngo, "/", "carla")
+    assert ask(ngo, "GET", f"/refer/{draft[-32:]}/need", "carla").headers["location"] == draft
+    assert ask(ngo, "GET", f"/refer/{draft[-32:]}/consent", "carla").status == 404
+    assert ask(ngo, "GET", draft, "sara").status == 404 and ask(ngo, "GET", draft, "vera").status in (403, 404)
+    posted(ngo, draft + "/ask", "carla")
+    assert "Telephone them." in page(ngo, draft, "carla")
+    assert ask(ngo, "POST", draft, "carla", {"alone": "yes"}).status == 409
+    approval = re.findall(r"/approvals/[0-9a-f]{32}", page(ngo, "/", "sara"))[0]
+    assert "asks to tell a liaison about a person" in page(ngo, approval, "sara")
+    assert ask(ngo, "GET", approval, "vera").status in (403, 404)
+    with sqlite3.connect(ngo.node.folder / "node.db", timeout=30) as db:
+        # A quarter of an hour passes.
+        db.execute("UPDATE approvals SET requested_at = requested_at - 960 * 1000000 WHERE id = ?", (approval[-32:],))
+    assert "Nobody can be reached: send the alert" in page(ngo, draft, "carla")
+    sent = posted(ngo, draft, "carla", alone="yes")
+    assert "Does she know?" in page(ngo, sent, "carla") and "take it back" not in page(ngo, sent, "carla")
+    assert "had to act alone. Look at it" in page(ngo, sent, "sara")
+    for _ in range(100):
+        if ask(police, "GET", sent, "dora").status == 200:
+            break
+        time.sleep(0.1)
+    there = page(police, sent, "dora")
+    assert "One person had to act alone." in there and "A woman with a red scarf." in there and "P-" in there
+    assert "Aurora" not in there and "ALERT-INVENTED" not in there
+    assert ask(ngo, "POST", f"{sent}/review", "carla", {"approve": "yes"}).status == 403
+    posted(ngo, f"{sent}/told", "carla", unsafe="He reads her telephone.")
+    posted(ngo, f"{sent}/review", "sara", approve="yes")
+    assert "A second person has approved it" in page(ngo, sent, "sara")
+    # The shift changes.
+    dino = re.findall(r'value="([0-9a-f]{32})"[^>]*>dino<', page(police, "/alerts", "dora"))[0]
+    posted(police, "/alerts/hand-over", "dora", alerts=sent[-32:], to=dino, note="The patrol calls at eight.")
+    assert "The patrol calls at eight." in page(police, sent, "dino")
+    assert ask(police, "POST", "/alerts/hand-over", "dora", {"to": dino, "note": "x"}).status >= 400
+    assert "Nothing was refused." in page(ngo, "/refused", "sara")
+    assert ask(police, "GET", "/refused", "dora").status == 403
+
+
+def test_a_liaison_without_a_node_is_telephoned_and_its_answer_is_entered(duty: Duty) -> None:
+    ngo = duty.lantern
+    form = {**QUESTIONS, "desk": ngo.node.desk, "liaison": "outside"}
+    missing = ask(ngo, "POST", "/alert", "carla", form)
+    assert missing.status == 422 and "Write whom you telephone, and the number." in unescape(missing.text)
+    named = {"outside_name": "The invented duty room", "outside_telephone": "+39 055 0000 112"}
+    path = posted(ngo, "/alert", "carla", **form, **named)
+    shown = page(ngo, path, "carla")
+    assert "Entered here, not by the liaison." in shown and "The invented duty room" in shown and "By the pier" in shown
+    assert "To liaisons without a node" in page(ngo, "/alerts", "carla")
+    assert ask(ngo, "POST", path, "carla", {"action": "acknowledge", "text": ""}).status >= 400
+    posted(ngo, path, "carla", action="acknowledge", text="The officer on duty")
+    assert "The officer on duty" in page(ngo, path, "carla")
+    assert ask(ngo, "POST", path, "vera", {"action": "accept"}).status in (403, 404)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import alert_acts, alerts, disclosures, evidence, firewall, overview
+from node.casework import alert_acts, alerts, alerts_outside, disclosures, evidence, firewall, overview
 from node.casework.alerts import Content
 from node.office import desks as office_desks
 from node.office import staff
@@ -94,6 +94,8 @@ async def raise_alert(visit: Visit) -> web.StreamResponse:
     if visit.get("change") == "yes":
         return await show_raise(visit)
     content = content_of(visit)
+    if visit.get("liaison") == "outside":
+        return await _raise_outside(visit, content)
     first, second = visit.get("liaison").partition("/"), visit.get("second").partition("/")
     if not first[2]:
         visit.problem("liaison", "Choose whom to alert.")
@@ -124,6 +126,50 @@ async def raise_alert(visit: Visit) -> web.StreamResponse:
     return go(f"/alerts/{alert_id}?done=raised")
 
 
+async def _raise_outside(visit: Visit, content: Content | None) -> web.StreamResponse:
+    """For a liaison without a node: written down here, then read out or printed."""
+    for name in ("outside_name", "outside_telephone"):
+        if not visit.get(name):
+            visit.problem(name, "Write whom you telephone, and the number.")
+    if content is None or visit.problems:
+        raise Refused
+    alert_id = await visit.do(
+        alerts_outside.raise_outside,
+        desk_id=visit.get("desk"),
+        liaison=visit.get("outside_name"),
+        telephone=visit.get("outside_telephone"),
+        content=content,
+        case_id=visit.get("case") or None,
+        looked=visit.get("looked") == "yes",
+    )
+    return go(f"/alerts/outside/{alert_id}?done=saved")
+
+
+async def show_outside(visit: Visit) -> web.StreamResponse:
+    """To be read out or printed; what the liaison says is entered under it."""
+
+    def look(db: Connection) -> dict[str, Any]:
+        return alerts_outside.show(db, visit.services.here, visit.actor, visit.now, alert_id=visit.params["alert"])
+
+    shown = await visit.read(look)
+    seen = {**shown, "person": {}, "basis": None, "review_open": False}
+    return visit.page("alert_outside.html", visit.say("Alert"), alert=shown, seen=seen)
+
+
+async def act_outside(visit: Visit) -> web.StreamResponse:
+    if visit.get("action") not in {str(action) for action in alerts_outside.ACTIONS}:
+        raise LocalError("illegal-transition", "This cannot follow now. Look at its present state first.")
+    version = visit.get("version")
+    await visit.do(
+        alerts_outside.act,
+        alert_id=visit.params["alert"],
+        action=AlertAction(visit.get("action")),
+        text=visit.get("text"),
+        version=int(version) if version.isdecimal() and len(version) < 10 else None,
+    )
+    return go(f"/alerts/outside/{visit.params['alert']}?done=saved")
+
+
 def seen_of(content: Content) -> dict[str, Any]:
     """What the other side sees of an alert that names nobody."""
     fields = ("category", "urgency", "severity", "certainty", "asked", "marking")
@@ -133,6 +179,7 @@ def seen_of(content: Content) -> dict[str, Any]:
         "person": {},
         "basis": None,
         "form": AlertForm.PLACE_OR_PATTERN,
+        "review_open": False,
     }
 
 
@@ -201,6 +248,7 @@ async def list_alerts(visit: Visit) -> web.StreamResponse:
         return {
             "rows": [a for a in found if (a["ended_at"] is not None) == (which == "ended")],
             "paths": alerts.paths(db, visit.services.here, visit.now),
+            "outside": [] if which else alerts_outside.list_outside(db, visit.actor, visit.now),
             "state": news.state(db, visit.actor),
             "names": staff.names(db),
             "colleagues": [] if which else _colleagues(db, visit, found),
@@ -333,6 +381,7 @@ PAGES: Final = [
     Page("/alert", show_raise, raise_alert),
     Page("/alerts", list_alerts),
     Page("/alerts/hand-over", None, hand_over, again=list_alerts),
+    Page("/alerts/outside/{alert}", show_outside, act_outside),
     Page("/refused", show_refused),
     Page("/alerts/{alert}", show_alert),
     Page("/alerts/{alert}/act/{action}", None, act, again=show_alert),

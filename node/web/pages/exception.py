@@ -130,8 +130,8 @@ async def show_approval(visit: Visit) -> web.StreamResponse:
     if found["draft"].get("kind") == disclosures.KIND:
         made = msgspec.convert(found["draft"], disclosures.Draft)
         to = alert.name_of(visit, made.agency, made.peer_desk)
-        seen = {**disclosures.seen(made), "review_open": False}
-        about = {"row": found["row"], "who": found["who"], "to": to, "said": made.exception, "seen": seen}
+        about = {"row": found["row"], "who": found["who"], "to": to, "said": made.exception}
+        about["seen"] = disclosures.seen(made)
         return visit.page("approval_alert.html", visit.say("A second person"), **about)
     shown = _shown(visit, found["draft"])
     asked = set(shown["said"]["sections"])

@@ -13,6 +13,7 @@ from node.casework import (
     absences,
     alert_acts,
     alerts,
+    alerts_outside,
     approvals,
     capacity,
     cases,
@@ -105,6 +106,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/programmes/{subject}"
     if kind == programmes.ORPHAN_TASK:
         return f"/cases/{subject}"
+    if kind == alerts_outside.TASK:
+        return f"/alerts/outside/{subject}"
     if kind in _ALERT_TASKS:
         return f"/alerts/{subject}"
     if kind.startswith("message-") and alerts.is_alert(db, subject):

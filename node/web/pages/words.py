@@ -208,6 +208,7 @@ TASK: Final = {
     "alert-question": N_("There is a question or an answer about an alert."),
     "alert-cancel": N_("The sender of an alert asks to stop. Confirm it."),
     "alert-unconfirmed": N_("Nobody has confirmed that an alert was stopped. Telephone the liaison."),
+    "alert-outside": N_("An alert to a liaison without a node is not acknowledged. Telephone again."),
     "review-disclosure": N_("A colleague had to act alone in an emergency. Look at it, and agree or take it back."),
     "tell-her": N_("A person has to be told what was said of her without her consent."),
     "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
