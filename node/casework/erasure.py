@@ -44,7 +44,7 @@ def erase_under(
 
     Returns how many sealed sections were erased and kept. The caller then truncates the log and calls `sign_erasure`.
     """
-    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.LIAISON, Role.SUPERVISOR)
     row, desk_id = _load(db, actor, withdrawal_id)
     if row.answered_at is not None:
         raise LocalError("already-answered", "This withdrawal was answered already.")
@@ -139,12 +139,13 @@ def list_duties(db: Connection, actor: Actor) -> list[dict[str, Any]]:
 
 
 def what_is_held(db: Connection, release_id: str) -> dict[str, Any]:
-    """The sections that are still here under another agency's release, and the referral that they came with."""
+    """The sections that are still here under another agency's release, and the referral or alert they came with."""
     held: set[str] = set()
     for message in db.execute(_held(release_id)).all():
         held |= {str(section) for section in record.parse(message.body_sealed).sections}
     referral = db.execute(select(referrals.c.id).where(referrals.c.release_id == release_id).limit(1)).scalar()
-    return {"held": sorted(held), "referral": referral}
+    alert = db.execute(select(disclosures.c.alert_id).where(disclosures.c.release_id == release_id)).scalar()
+    return {"held": sorted(held), "referral": referral, "alert": alert}
 
 
 def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:

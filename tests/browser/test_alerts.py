@@ -117,6 +117,10 @@ def test_an_alert_is_raised_shown_at_once_and_acknowledged_with_one_click(duty: 
     dora.page.locator("summary", has_text="We have acted").click()
     dora.page.locator("details[open]").get_by_role("button", name="We have acted").last.click()
     carla.wait_for("They have acted.")
+    carla.page.get_by_role("link", name="Italiano", exact=True).click()
+    assert carla.sees("Hanno fatto qualcosa.") and carla.page.locator("nav a[href='/cases']").count() == 0
+    assert axe(carla.page) == []
+    carla.page.go_back()
     dora.click("Close")
     carla.wait_for("Ended: Closed.")
     assert [fault for fault in carla.faults + dora.faults if "422" not in fault] == []

@@ -253,7 +253,8 @@ def test_a_withdrawal_locks_at_once_cancels_and_erases(with_liaison: tuple[Agenc
     assert alerts.UNCONFIRMED_TASK in kinds(ngo) and alerts.CANCEL_TASK in kinds(police)
     act(police, sent, AlertAction.CONFIRM_CANCEL)
     duty = police.store.read(erasure.list_duties, police.actor)[0]
-    police.do(erasure.erase_under, START, withdrawal_id=duty["id"])
+    officer = dataclasses.replace(police.actor, roles=frozenset({Role.LIAISON}))
+    police.store.write(erasure.erase_under, police.here, officer, START, withdrawal_id=duty["id"])
     police.do(erasure.sign_erasure, START, withdrawal_id=duty["id"])
     settle_all((ngo, police), START)
     assert row(ngo, sent).status == AlertStatus.CANCELLED and alerts.UNCONFIRMED_TASK not in kinds(ngo)

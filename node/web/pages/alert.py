@@ -15,6 +15,8 @@ from node.office import desks as office_desks
 from node.office import staff
 from node.web.alert_api import as_file
 from node.web.pages import news
+from node.web.pages.languages import language
+from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Refused, Visit, go
 from node.web.pages.words import N_
 from protocol import alert, disclosure
@@ -317,6 +319,33 @@ def _seen(shown: dict[str, Any]) -> dict[str, Any] | None:
     return {**shown, "texts": texts, "person": said["person"]}
 
 
+#: Acts of the liaison whose words are meant to be passed on to the person.
+_FOR_HER: Final = frozenset({AlertAction.ACT, AlertAction.NO_ACTION, AlertAction.REFUSE})
+
+
+async def show_for_her(visit: Visit) -> web.StreamResponse:
+    """What came of it, in her language, without a menu or another alert on it: to be turned towards her."""
+    alert_id, here = visit.params["alert"], visit.services.here
+
+    def look(db: Connection) -> dict[str, Any]:
+        visit.actor.require_desk(alerts.load(db, visit.actor, alert_id).desk_id)
+        return alerts.show(db, here, visit.actor, alert_id=alert_id, now=visit.now)
+
+    shown = await visit.read(look)
+    if shown["side"] != Party.SOURCE:
+        raise LocalError("unknown-alert", "There is no such alert at your desks.")
+    said = {entry["message"]: str(entry["values"].get("text", "")) for entry in shown["said"]}
+    told = [said.get(h["message"], "") for h in shown["history"] if h["by"] == "them" and h["what"] in _FOR_HER]
+    visit.language = language(visit.query.get("in", visit.language.tag))
+    return visit.page(
+        "alert_for_her.html",
+        visit.say("What came of it"),
+        alert=shown,
+        answers=[text for text in told if text],
+        notice_version=NOTICE_VERSION,
+    )
+
+
 def _can(visit: Visit, shown: dict[str, Any]) -> set[str]:
     """What the table and her roles have now: what is offered. What is allowed is decided when she acts."""
     found = set()
@@ -382,6 +411,7 @@ PAGES: Final = [
     Page("/alerts", list_alerts),
     Page("/alerts/hand-over", None, hand_over, again=list_alerts),
     Page("/alerts/outside/{alert}", show_outside, act_outside),
+    Page("/alerts/{alert}/for-her", show_for_her),
     Page("/refused", show_refused),
     Page("/alerts/{alert}", show_alert),
     Page("/alerts/{alert}/act/{action}", None, act, again=show_alert),

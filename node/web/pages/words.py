@@ -249,6 +249,15 @@ ALERT_BASIS: Final = {
     "legal-obligation": N_("Without her consent: a law or a court obliges."),
     "child-protection": N_("Without her consent: to protect a child."),
 }
+#: What came of an alert, as it is shown to the person.
+ALERT_FOR_HER: Final = {
+    "accepted": N_("They have taken it on."),
+    "refused": N_("They cannot take it on. We look for another way with you."),
+    "acted": N_("They have done something about it."),
+    "no-action": N_("They have looked at it, and do nothing now."),
+    "closed": N_("It is finished there."),
+    "cancelled": N_("We stopped it, as you wished."),
+}
 ALERT_KNOWN: Final = {
     "saw": N_("I saw it myself"),
     "told": N_("Somebody who was there told us"),
@@ -683,6 +692,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "alert-urgency-short": ALERT_URGENCY_SHORT,
     "alert-asked": ALERT_ASKED,
     "alert-known": ALERT_KNOWN,
+    "alert-for-her": ALERT_FOR_HER,
     "alert-form": ALERT_FORM,
     "alert-basis": ALERT_BASIS,
     "alert-status": ALERT_STATUS,
