@@ -107,6 +107,9 @@ def prepare(
 ) -> str:
     """The draft is kept, sealed, and was checked as it will be when it is sent. Returns its id. Nothing has left."""
     _check(db, here, actor, draft)
+    if draft_id is not None:
+        # Hers, and one of an alert: a draft of a referral is not written over.
+        load(db, here, actor, draft_id)
     stored: dict[str, Any] = msgspec.to_builtins(draft)
     stored["kind"] = draft.kind
     draft_id = draft_id or crypto.new_id()

@@ -265,6 +265,19 @@ def test_a_withdrawal_locks_at_once_cancels_and_erases(with_liaison: tuple[Agenc
     assert answered["erased"] >= 4 and answered["kept"] == 0
 
 
+def test_a_changed_draft_needs_a_new_approval_and_no_other_draft_is_written_over(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    waiting, worker = alone(ngo, police)
+    write = ngo.store.write
+    changed = draft(ngo, police, exception=LIFE, where="Another yard")
+    write(disclosures.prepare, ngo.here, worker, START, draft=changed, draft_id=waiting)
+    assert code_of(send, ngo, waiting, worker, START + HOUR, alone=True) == "not-alone"
+    other = crypto.new_id()
+    write(drafts.save, ngo.here, worker, START, draft_id=other, desk_id=ngo.desk, form={"kind": "referral"})
+    writing = {"draft": changed, "draft_id": other}
+    assert code_of(write, disclosures.prepare, ngo.here, worker, START, **writing) == "unknown-draft"
+
+
 def test_what_never_left_never_leaves(three: tuple[Agency, ...]) -> None:
     ngo, _, police = three
     sent = send(ngo, prepare(ngo, draft(ngo, police)))
