@@ -34,6 +34,8 @@ class AlertAction(StrEnum):
     ANSWER = "answer"
     CANCEL = "cancel"
     CONFIRM_CANCEL = "confirm-cancel"
+    #: A second person has looked, after one had to act alone (13.9).
+    APPROVE = "approve"
 
 
 _S, _A = AlertStatus, AlertAction
@@ -52,6 +54,8 @@ TABLE: Final[Mapping[tuple[AlertStatus, Party, AlertAction], AlertStatus]] = Map
         **{(status, Party.TARGET, _A.ASK): status for status in (_S.ACKNOWLEDGED, _S.ACCEPTED)},
         **{(status, Party.SOURCE, _A.ANSWER): status for status in AlertStatus if status not in FINAL},
         **{(status, Party.SOURCE, _A.CANCEL): status for status in AlertStatus if status not in FINAL},
+        # Also when the liaison was faster: what was done is looked at all the same.
+        **{(status, Party.SOURCE, _A.APPROVE): status for status in AlertStatus},
         **{(status, Party.TARGET, _A.CONFIRM_CANCEL): _S.CANCELLED for status in AlertStatus if status not in FINAL},
     }
 )
@@ -59,6 +63,8 @@ ROLES: Final[Mapping[AlertAction, frozenset[Role]]] = MappingProxyType(
     {
         action: frozenset({Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR})
         if action in (_A.ANSWER, _A.CANCEL)
+        else frozenset({Role.SUPERVISOR, Role.DIRECTOR})
+        if action is _A.APPROVE
         else frozenset({Role.LIAISON, Role.SUPERVISOR})
         for action in AlertAction
     }
@@ -69,11 +75,15 @@ MAY_RAISE: Final = frozenset({Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR, Rol
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """Where an alert stands: its status, whether the sender has asked to stop, whether a question waits."""
+    """Where an alert stands: its status, whether the sender has asked to stop, whether a question waits.
+
+    `review_open`: one person acted alone, and nobody else has looked at it yet.
+    """
 
     status: AlertStatus
     cancellation_requested: bool = False
     question_open: bool = False
+    review_open: bool = False
 
 
 def apply(state: AlertState, party: Party, action: AlertAction) -> AlertState:
@@ -84,6 +94,7 @@ def apply(state: AlertState, party: Party, action: AlertAction) -> AlertState:
         or (action is _A.ANSWER and not state.question_open)
         or (action is _A.CANCEL and state.cancellation_requested)
         or (action is _A.CONFIRM_CANCEL and not state.cancellation_requested)
+        or (action is _A.APPROVE and not state.review_open)
     )
     if after is None or is_wrong:
         raise LocalError("illegal-transition", "This cannot follow now. Look at its present state first.")
@@ -92,6 +103,7 @@ def apply(state: AlertState, party: Party, action: AlertAction) -> AlertState:
         status=after,
         cancellation_requested=state.cancellation_requested or action is _A.CANCEL,
         question_open=(state.question_open or action is _A.ASK) and action is not _A.ANSWER and after not in FINAL,
+        review_open=state.review_open and action is not _A.APPROVE,
     )
 
 

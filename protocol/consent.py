@@ -47,7 +47,10 @@ _FOLLOWS: Final[dict[ConsentState | None, frozenset[ConsentState]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What one agency may get, for what. Times are unix seconds. `approved_by` is somebody other than `by`."""
+    """What one agency may get, for what. Times are unix seconds. `approved_by` is somebody other than `by`.
+
+    `acted_alone`: nobody could be reached in an emergency; a second person looks at it within a day (13.9).
+    """
 
     id: str
     recipient: str
@@ -62,6 +65,7 @@ class Release:
     approved_by: str = ""
     has_reason: bool = False
     has_rule: bool = False
+    acted_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,9 @@ def check_release(release: Release, recipient_type: AgencyType) -> None:
 
 
 def is_basis_complete(release: Release) -> bool:
-    """Whether an exception has its reason, its rule, and an approver who is not the requester."""
-    return release.has_reason and release.has_rule and release.approved_by not in ("", release.by)
+    """Whether an exception has its reason, its rule, and an approver who is not the requester, or who comes after."""
+    is_looked_at = release.approved_by not in ("", release.by) or release.acted_alone
+    return release.has_reason and release.has_rule and is_looked_at
 
 
 def permits(

@@ -21,7 +21,7 @@ from protocol.encoding import Hash, Id, Seconds, decode, encode
 from protocol.envelope import Binding
 from protocol.errors import RemoteError
 from protocol.identity import Peer, Signed
-from protocol.messages import Peek, Receipt
+from protocol.messages import AlertRaise, Marking, Peek, Receipt
 
 LABEL: Final = b"staffetta/1/evidence"
 #: A thread of two hundred messages with its texts.
@@ -66,6 +66,8 @@ class Found:
     created: int
     signed: bool
     received: int | None
+    #: Of an alert: who may see it and what may be done with it.
+    marking: Marking | None = None
     texts: Mapping[Section, bytes] = field(default_factory=dict)
 
 
@@ -138,6 +140,7 @@ def verify(raw: bytes) -> Findings:
                 created=content.created,
                 signed=content.sender == statement.exported_by or _is_signed(entry, content, peers),
                 received=received.get((content.id, crypto.sha256_hex(entry.content))),
+                marking=content.marking if isinstance(content, AlertRaise) else None,
                 texts=_texts(entry, content),
             )
         )

@@ -203,7 +203,10 @@ class Marking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class AlertRaise(Threaded, frozen=True, kw_only=True, tag="alert.raise"):
-    """Tells a liaison. Its id is the alert's id; what, where and when are sealed. `test`: nothing is, for nobody."""
+    """Tells a liaison. Its id is the alert's id; what, where and when are sealed. `test`: nothing is, for nobody.
+
+    `review_by`: one person acted alone in an emergency, and a second one looks at it by then.
+    """
 
     form: AlertForm
     category: AlertCategory
@@ -215,6 +218,7 @@ class AlertRaise(Threaded, frozen=True, kw_only=True, tag="alert.raise"):
     reply_desk: Id
     deliver_by: Seconds
     test: bool = False
+    review_by: Seconds | None = None
 
 
 class About(Threaded, frozen=True, kw_only=True):
@@ -238,7 +242,7 @@ class AlertAck(About, frozen=True, kw_only=True, tag="alert.ack"):
 class AlertUpdate(About, frozen=True, kw_only=True, tag="alert.update"):
     """An act of either side, and the status after it. Texts and reasons are sealed."""
 
-    action: Literal["accept", "refuse", "act", "no-action", "close", "ask", "answer"]
+    action: Literal["accept", "refuse", "act", "no-action", "close", "ask", "answer", "approve"]
     status: AlertStatus
 
 
@@ -432,6 +436,7 @@ NEVER_EXPIRE: Final = frozenset(
         MessageType.FOLLOWUP_PLAN,
         MessageType.FOLLOWUP_REPORT,
         MessageType.BACKSTOP_CARD,
+        MessageType.ALERT_CANCEL,
     }
 )
 

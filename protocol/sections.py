@@ -220,8 +220,10 @@ FIELDS: Final[Mapping[Section, Mapping[str, Check]]] = {
         "case_code": _LINE,
         "name": _LINE,
         "birth_date": _day,
+        "pseudonym": _LINE,
         "age_band": _LINE,
         "gender": _one_of(GENDERS),
+        "description": _LONG,
         "nationality": _NATION,
         "documents": _LINES,
     },
@@ -293,7 +295,7 @@ def check_form(form: Mapping[str, object]) -> tuple[dict[Section, bytes], list[P
         if not isinstance(values, Mapping) or not values:
             problems.append(Problem(section, "", "This section is empty. Fill in a field, or leave it out."))
             continue
-        checked = _check_section(section, values, problems)
+        checked = check_values(section, values, problems)
         raw = encode(checked)
         if len(raw) > SECTION_MAX_BYTES:
             problems.append(Problem(section, "", "This section is too long. Shorten it, or attach a file."))
@@ -303,7 +305,8 @@ def check_form(form: Mapping[str, object]) -> tuple[dict[Section, bytes], list[P
     return sections, problems
 
 
-def _check_section(section: Section, values: Mapping[str, object], problems: list[Problem]) -> dict[str, object]:
+def check_values(section: Section, values: Mapping[str, object], problems: list[Problem]) -> dict[str, object]:
+    """The fields of one section, checked; what is wrong is added to `problems`."""
     checked: dict[str, object] = {}
     fields = FIELDS[section]
     for name, value in values.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from protocol.codes import AgencyType
 from tests.postgres import PostgresServer
 from tests.world import Agency, make_agency, meet
 
@@ -83,13 +84,23 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agency, Agency]]:
     """Two agencies that have met and compared fingerprints; the test runs once on each kind of database."""
+    yield from _two(request, tmp_path, AgencyType.NGO)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def with_liaison(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agency, Agency]]:
+    """An agency and a liaison that it has met."""
+    yield from _two(request, tmp_path, AgencyType.LAW_ENFORCEMENT)
+
+
+def _two(request: pytest.FixtureRequest, tmp_path: Path, kind: AgencyType) -> Iterator[tuple[Agency, Agency]]:
     names: list[str] = []
     urls = ["sqlite://", "sqlite://"]
     if request.param == "postgresql":
         server = request.getfixturevalue("postgres")
         names = [server.create_database() for _ in urls]
         urls = [server.url(name) for name in names]
-    agencies = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", url=urls[1])
+    agencies = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", kind, url=urls[1])
     meet(*agencies)
     yield agencies
     for agency in agencies:

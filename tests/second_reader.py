@@ -347,11 +347,45 @@ def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
     return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}, roots
 
 
+# -- section 13: alerts ----------------------------------------------------------------------------------------------
+
+_SAYS = {
+    "place-or-pattern": {"narrative"},
+    "pseudonymous-person": {"narrative", "identity"},
+    "identified-person": {"narrative", "identity", "contact", "safety"},
+}
+
+
+def read_alert(content: Any, now: int) -> dict[str, Any]:
+    """13.8, on the header of an `alert.raise` that was opened."""
+    need(content["type"] == "alert.raise" and content["form"] in _SAYS)
+    sections, claim = set(content.get("sections", {})), content.get("consent")
+    found = {"form": content["form"], "basis": claim and claim["basis"]}
+    if content.get("test"):
+        need(content["form"] == "place-or-pattern" and not sections and claim is None and "review_by" not in content)
+        return found
+    need(sections <= _SAYS[content["form"]] and "narrative" in sections)
+    if content["form"] == "place-or-pattern":
+        need(claim is None and "review_by" not in content)
+        return found
+    need("identity" in sections and claim is not None)
+    need(claim["purposes"] == ["law-enforcement"] and claim.get("onward", "none") == "none")
+    days = 30 if claim["basis"] == "consent" else 7
+    need(claim["until"] <= content["created"] + days * 86_400)
+    if "review_by" in content:
+        need(claim["basis"] != "consent" and content["urgency"] == "Immediate")
+        need(content["review_by"] <= content["created"] + 86_400)
+    need(now < claim["until"] and sections <= set(claim["sections"]))
+    return found
+
+
 def read(case: dict[str, Any]) -> dict[str, Any]:
     """What a vector should be read as. Raises Refused."""
     raw = base64.b64decode(case["input"])
     if case["kind"] == "record":
         return {"sections": open_record(case, raw)}
+    if case["kind"] == "alert":
+        return read_alert(json.loads(raw), case["now"])
     if case["kind"] == "bundle":
         found, roots = open_bundle(raw, case["now"])
         if "previous" in case:

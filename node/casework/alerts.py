@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alerts: a short message to a liaison who has to act within minutes, and the answers to it. Never a query.
 
-Only the form that names nobody (`place-or-pattern`) is sent or taken. What may follow what, and who is told when nobody
-acknowledges, is decided in `protocol.alert`; both ends watch the clock on their own.
+Here is the form that names nobody, and what is common to all; `disclosures` has those that tell of somebody,
+`alert_acts` the answers, `alert_mail` what arrives. What may follow what, and who is told when nobody acknowledges, is
+decided in `protocol.alert`; both ends watch the clock on their own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, insert, or_, select, update
 
-from node.casework import cases, records
+from node.casework import cases, consents, records
 from node.exchange import outbox
 from node.exchange.outbox import NewThread
 from node.office import audit, tasks
@@ -24,11 +25,21 @@ from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.database import after_commit
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending
-from node.storage.tables import Arrival, Lane, Side, agencies, bodies, desks, messages, threads
+from node.storage.tables import (
+    Arrival,
+    Lane,
+    Side,
+    agencies,
+    bodies,
+    desks,
+    disclosures,
+    messages,
+    releases,
+    threads,
+)
 from node.storage.tables import alerts as rows
-from protocol import alert, crypto, record
-from protocol.alert import AlertAction, AlertState
+from protocol import alert, crypto, disclosure, record
+from protocol.alert import AlertState
 from protocol.codes import (
     AgencyType,
     AlertCategory,
@@ -36,6 +47,7 @@ from protocol.codes import (
     AlertStatus,
     Asked,
     Certainty,
+    ConsentState,
     Handling,
     Light,
     Priority,
@@ -45,30 +57,22 @@ from protocol.codes import (
     Source,
     Urgency,
 )
+from protocol.consent import Event, Release
 from protocol.directory import Standing
 from protocol.encoding import encode, moment, seconds
-from protocol.errors import LocalError, RemoteError
-from protocol.messages import (
-    AlertAck,
-    AlertCancel,
-    AlertCancelConfirm,
-    AlertRaise,
-    AlertSeen,
-    AlertUpdate,
-    Marking,
-    Peek,
-    Threaded,
-    parse,
-)
-from protocol.referral import Party
+from protocol.errors import LocalError
+from protocol.messages import AlertRaise, AlertSeen, AlertUpdate, Marking, Peek, Threaded, parse
 
 TASK: Final = "alert-waiting"
 QUESTION_TASK: Final = "alert-question"
 CANCEL_TASK: Final = "alert-cancel"
+UNCONFIRMED_TASK: Final = "alert-unconfirmed"
 PATH_TASK: Final = "alert-path"
+#: What one shift writes to the next; it stays here.
+NOTE: Final = "alert-note"
 LIST_MAX: Final = 200
 _TEST_MARKING: Final = Marking(tlp=Light.CLEAR, pap=Light.CLEAR, handling=Handling.H0, source=Source.A, grade=1)
-_PRIORITY: Final = {Urgency.IMMEDIATE: Priority.EMERGENCY, Urgency.EXPECTED: Priority.URGENT}
+PRIORITY: Final = {Urgency.IMMEDIATE: Priority.EMERGENCY, Urgency.EXPECTED: Priority.URGENT}
 _ORDER: Final = [Urgency.IMMEDIATE, Urgency.EXPECTED, Urgency.FUTURE, Urgency.UNKNOWN]
 
 
@@ -86,6 +90,10 @@ class Content:
     where: str
     when: str
     guess: bool
+
+    def texts(self) -> dict[str, str]:
+        """What is sealed of it, for people."""
+        return {"what": self.what, "where": self.where, "when": self.when}
 
 
 def raise_alert(
@@ -108,30 +116,76 @@ def raise_alert(
     names and numbers must not stand in the texts. `looked`: a person has looked at what resembles a name or number.
     Raises LocalError `alert-names-somebody`, `alert-suspicious`, `not-liaison`.
     """
+    check(
+        db,
+        here,
+        actor,
+        now,
+        desk_id=desk_id,
+        agency=agency,
+        peer_desk=peer_desk,
+        content=content,
+        case_id=case_id,
+        looked=looked,
+    )
+    alert_id = begin(db, here, actor.staff_id, now, desk_id, agency, peer_desk, content)
+    if second is not None:
+        chosen = f"{second[0]}/{second[1]}"
+        other: str | None = None
+        if content.urgency is Urgency.IMMEDIATE:
+            other = begin(db, here, actor.staff_id, now, desk_id, *second, content)
+        db.execute(update(rows).where(rows.c.id == alert_id).values(second=chosen, second_id=other))
+    audit.record(db, now, actor.staff_id, "alert.raise", alert_id, peer=agency)
+    return alert_id
+
+
+def check(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    desk_id: str,
+    agency: str,
+    peer_desk: str,
+    content: Content,
+    case_id: str | None = None,
+    looked: bool = False,
+) -> None:
+    """Raise LocalError unless this may be raised by her and names nobody. Asked before it is shown, and as it goes."""
+    check_content(db, here, actor, desk_id=desk_id, content=content, case_id=case_id, looked=looked)
+    _liaison(here, now, agency, peer_desk)
+
+
+def check_content(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    *,
+    desk_id: str,
+    content: Content,
+    case_id: str | None,
+    looked: bool,
+) -> None:
+    """The same, without asking to whom it goes."""
     actor.require_role(*alert.MAY_RAISE)
-    texts = {"what": content.what, "where": content.where, "when": content.when}
-    for name, text in texts.items():
+    known = db.execute(select(desks.c.id).where(desks.c.id == desk_id, desks.c.closed_at.is_(None))).first()
+    if known is None or (actor.desks and desk_id not in actor.desks):
+        raise LocalError("forbidden", "Answers come to a desk of yours. Choose one of your desks.")
+    for name, text in content.texts().items():
         alert.check_text(name, text)
     if case_id is not None:
-        alert.refuse_identifiers(" ".join(texts.values()), _identifiers(db, here, actor, case_id))
+        alert.refuse_identifiers(" ".join(content.texts().values()), identifiers(db, here, actor, case_id))
     if not looked and alert.suspicions(f"{content.what} {content.when}"):
         raise LocalError(
             "alert-suspicious",
             "This looks as if it held a name, a telephone number or the number of a document. Take it out, or tick "
             "that you have looked and that it names nobody.",
         )
-    alert_id = _raise(db, here, actor.staff_id, now, desk_id, agency, peer_desk, content, texts)
-    if second is not None:
-        chosen = f"{second[0]}/{second[1]}"
-        other: str | None = None
-        if content.urgency is Urgency.IMMEDIATE:
-            other = _raise(db, here, actor.staff_id, now, desk_id, *second, content, texts)
-        db.execute(update(rows).where(rows.c.id == alert_id).values(second=chosen, second_id=other))
-    audit.record(db, now, actor.staff_id, "alert.raise", alert_id, peer=agency)
-    return alert_id
 
 
-def _identifiers(db: Connection, here: Here, actor: Actor, case_id: str) -> list[str]:
+def identifiers(db: Connection, here: Here, actor: Actor, case_id: str) -> list[str]:
+    """What a case knows of somebody's names, codes and numbers: none of it belongs into a text that names nobody."""
     known = cases.read_case(db, here, actor, case_id)["sections"]
     found: list[str] = []
     for section in (Section.IDENTITY, Section.CONTACT):
@@ -153,7 +207,7 @@ def _liaison(here: Here, now: datetime, agency: str, peer_desk: str) -> Any:
     return desk
 
 
-def _raise(
+def begin(
     db: Connection,
     here: Here,
     staff_id: str,
@@ -162,10 +216,25 @@ def _raise(
     agency: str,
     peer_desk: str,
     content: Content,
-    texts: Mapping[str, str],
+    *,
+    form: AlertForm = AlertForm.PLACE_OR_PATTERN,
+    person: Mapping[Section, bytes] | None = None,
+    release: Release | None = None,
+    review_by: datetime | None = None,
 ) -> str:
+    """One alert is queued for one desk, sealed; what the form and the release do not cover is refused before that."""
     desk = _liaison(here, now, agency, peer_desk)
-    sections = {Section.NARRATIVE: encode({**texts, "guess": content.guess})}
+    sections = {Section.NARRATIVE: encode({**content.texts(), "guess": content.guess}), **(person or {})}
+    until = None if review_by is None else seconds(review_by)
+    events = [Event(ConsentState.GIVEN, seconds(now))]
+    refused = disclosure.refusal(
+        form, sections, release, events, recipient=agency, urgency=content.urgency, now=seconds(now), review_by=until
+    )
+    if refused is not None:
+        raise LocalError(
+            refused,
+            "This form may not say that on this basis. Look at the form, at what was agreed to, and until when.",
+        )
     message = outbox.compose(
         db,
         here,
@@ -174,9 +243,10 @@ def _raise(
         AlertRaise,
         sections=sections,
         readers={desk.key: list(sections), records.desk_public(db, desk_id): list(sections)},
-        priority=_PRIORITY.get(content.urgency, Priority.NORMAL),
+        claim=None if release is None else consents.claim_of(release, sections),
+        priority=PRIORITY.get(content.urgency, Priority.NORMAL),
         lane=Lane.ALERT,
-        form=AlertForm.PLACE_OR_PATTERN,
+        form=form,
         category=content.category,
         urgency=content.urgency,
         severity=content.severity,
@@ -185,12 +255,14 @@ def _raise(
         marking=content.marking,
         reply_desk=desk_id,
         deliver_by=seconds(now + alert.DELIVER_WITHIN),
+        review_by=until,
     )
-    db.execute(insert(rows), _row(message, Side.SOURCE, desk_id, now, staff_id))
+    db.execute(insert(rows), row_of(message, Side.SOURCE, desk_id, now, staff_id))
     return message.id
 
 
-def _row(message: AlertRaise, side: Side, desk_id: str, now: datetime, staff_id: str | None) -> dict[str, Any]:
+def row_of(message: AlertRaise, side: Side, desk_id: str, now: datetime, staff_id: str | None) -> dict[str, Any]:
+    """The row of an alert, at either end."""
     raised = moment(message.created)
     first = raised + alert.RECEIPT_WITHIN[message.urgency] if side is Side.SOURCE else None
     return {
@@ -212,85 +284,6 @@ def _row(message: AlertRaise, side: Side, desk_id: str, now: datetime, staff_id:
     }
 
 
-def act(
-    db: Connection,
-    here: Here,
-    actor: Actor,
-    now: datetime,
-    *,
-    alert_id: str,
-    action: AlertAction,
-    text: str = "",
-    version: int | None = None,
-) -> AlertState:
-    """One act of either side; the other is told. Raises LocalError `changed-meanwhile`, `illegal-transition`."""
-    actor.require_role(*alert.ROLES[action])
-    row = load(db, actor, alert_id)
-    if version is not None and version != row.version:
-        raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
-    state = alert.apply(state_of(row), Party(row.side), action)
-    needs_text = action in (AlertAction.REFUSE, AlertAction.NO_ACTION, AlertAction.ASK, AlertAction.ANSWER)
-    if needs_text or text:
-        alert.check_text("text", text)
-    _tell(db, here, now, row, action, state, text)
-    _store(db, now, row, state, staff_id=actor.staff_id if row.side == Side.TARGET else row.staff_id)
-    for kind in (TASK, QUESTION_TASK, CANCEL_TASK):
-        tasks.close_task(db, now, kind, alert_id, actor.staff_id)
-    audit.record(db, now, actor.staff_id, f"alert.{action}", alert_id, peer=row.peer)
-    return state
-
-
-def _tell(
-    db: Connection, here: Here, now: datetime, row: Any, action: AlertAction, state: AlertState, text: str
-) -> None:
-    member = here.directory.members.get(row.peer)
-    desk = None if member is None else member.peer.desk(row.peer_desk, seconds(now))
-    if desk is None:
-        raise LocalError("unknown-desk", "The other agency's desk has no valid key now. Telephone it.")
-    sections = {Section.NARRATIVE: encode({"text": text})} if text else {}
-    ours = records.desk_public(db, row.desk_id)
-    fields: dict[str, Any] = {"alert": row.id}
-    kind: type[Threaded]
-    match action:
-        case AlertAction.ACKNOWLEDGE:
-            kind, fields = AlertAck, {**fields, "at": seconds(now)}
-        case AlertAction.CANCEL:
-            kind = AlertCancel
-        case AlertAction.CONFIRM_CANCEL:
-            kind = AlertCancelConfirm
-        case _:
-            kind, fields = AlertUpdate, {**fields, "action": action.value, "status": state.status}
-    outbox.compose(
-        db,
-        here,
-        now,
-        row.thread_id,
-        kind,
-        sections=sections,
-        readers={desk.key: list(sections), ours: list(sections)} if sections else None,
-        priority=_PRIORITY.get(Urgency(row.urgency), Priority.NORMAL),
-        lane=Lane.ALERT,
-        **fields,
-    )
-
-
-def _store(db: Connection, now: datetime, row: Any, state: AlertState, **values: Any) -> None:
-    values |= {
-        "status": state.status,
-        "cancellation_requested": state.cancellation_requested,
-        "question_open": state.question_open,
-        "version": row.version + 1,
-    }
-    if state.status is not AlertStatus.RAISED:
-        values["next_step_at"] = None
-        values["acknowledged_at"] = row.acknowledged_at or now
-    if state.status in alert.FINAL:
-        values["ended_at"] = now
-    changed = db.execute(update(rows).where(rows.c.id == row.id, rows.c.version == row.version).values(**values))
-    if changed.rowcount != 1:
-        raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
-
-
 def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert_id: str) -> str:
     """Nobody has acknowledged: the second liaison that the sender chose gets it too. Returns the new alert's id."""
     actor.require_role(*alert.MAY_RAISE)
@@ -301,6 +294,8 @@ def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
     if alert_id not in said:
         raise LocalError("no-desk-key", "You have no key for this desk. Ask one of its members to add you.")
     texts = {name: str(said[alert_id].get(name, "")) for name in ("what", "where", "when")}
+    if row.form is not None:
+        raise LocalError("no-second", "An alert about a person goes to one agency only. Raise a new one for another.")
     content = Content(
         category=AlertCategory(row.category),
         urgency=Urgency(row.urgency),
@@ -312,7 +307,7 @@ def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
         guess=bool(said[alert_id].get("guess")),
     )
     agency, _, desk = row.second.partition("/")
-    other = _raise(db, here, actor.staff_id, now, row.desk_id, agency, desk, content, texts)
+    other = begin(db, here, actor.staff_id, now, row.desk_id, agency, desk, content)
     db.execute(update(rows).where(rows.c.id == alert_id).values(second_id=other))
     audit.record(db, now, actor.staff_id, "alert.second", alert_id, peer=agency)
     return other
@@ -320,15 +315,27 @@ def second_now(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-_LOAD = select(rows, threads.c.peer, threads.c.peer_desk, agencies.c.name.label("peer_name")).select_from(
-    rows.join(threads, threads.c.id == rows.c.thread_id).join(agencies, agencies.c.agency == threads.c.peer)
+LOAD: Final = select(
+    rows,
+    threads.c.peer,
+    threads.c.peer_desk,
+    agencies.c.name.label("peer_name"),
+    *(column for column in disclosures.c if column.name not in ("alert_id", "due_at")),
+    releases.c.state.label("release_state"),
+    releases.c.valid_until.label("release_until"),
+).select_from(
+    rows.join(threads, threads.c.id == rows.c.thread_id)
+    .join(agencies, agencies.c.agency == threads.c.peer)
+    .outerjoin(disclosures, disclosures.c.alert_id == rows.c.id)
+    .outerjoin(releases, releases.c.id == disclosures.c.release_id)
 )
 
 
 def load(db: Connection, actor: Actor, alert_id: str) -> Any:
     """The alert's row: for its desk's people, and for who raised it. Raises LocalError `unknown-alert`."""
-    row = db.execute(_LOAD.where(rows.c.id == alert_id, rows.c.test.is_(False))).first()
-    if row is None or not (actor.is_node or row.desk_id in actor.desks or row.staff_id == actor.staff_id):
+    row = db.execute(LOAD.where(rows.c.id == alert_id, rows.c.test.is_(False))).first()
+    is_hers = row is not None and (row.desk_id in actor.desks or row.staff_id == actor.staff_id)
+    if row is None or not (actor.is_node or (is_hers and not actor.is_kept_out(row.case_id, row.thread_id))):
         raise LocalError("unknown-alert", "There is no such alert at your desks.")
     return row
 
@@ -340,15 +347,29 @@ def is_alert(db: Connection, subject_id: str) -> bool:
 
 def state_of(row: Any) -> AlertState:
     """The row's state as the table's value."""
-    return AlertState(AlertStatus(row.status), bool(row.cancellation_requested), bool(row.question_open))
+    review_open = row.review_by is not None and row.reviewed_at is None
+    return AlertState(AlertStatus(row.status), bool(row.cancellation_requested), bool(row.question_open), review_open)
+
+
+def is_stopped(row: Any) -> bool:
+    """Whether it tells of somebody whose release was withdrawn, or was never approved."""
+    return row.release_state in (ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.INVALIDATED)
+
+
+def may_say(row: Any, now: datetime) -> bool:
+    """Whether something about her may still be written in it. Who answers may do so after the release has ended."""
+    if row.form is None:
+        return True
+    return not is_stopped(row) and (row.side == Side.TARGET or row.release_until > now)
 
 
 def list_alerts(db: Connection, actor: Actor, now: datetime, *, include_ended: bool = False) -> list[dict[str, Any]]:
     """Alerts of the actor's desks and those she raised: by urgency, then by clock. Nothing is opened."""
     mine = or_(rows.c.desk_id.in_(actor.desks), (rows.c.staff_id == actor.staff_id) & (rows.c.side == Side.SOURCE))
-    query = _LOAD.where(mine, rows.c.test.is_(False)).order_by(rows.c.raised_at.desc()).limit(LIST_MAX)
+    query = LOAD.where(mine, rows.c.test.is_(False)).order_by(rows.c.raised_at.desc()).limit(LIST_MAX)
     if not include_ended:
         query = query.where(rows.c.ended_at.is_(None))
+    query = query.where(cases.visible(actor, disclosures.c.case_id, rows.c.thread_id))
     found = [_shown(row, now) for row in db.execute(query).all()]
     return sorted(found, key=lambda a: (a["status"] != AlertStatus.RAISED, _ORDER.index(Urgency(a["urgency"]))))
 
@@ -357,6 +378,9 @@ def _shown(row: Any, now: datetime) -> dict[str, Any]:
     urgency = Urgency(row.urgency)
     return {
         **row._mapping,
+        "form": row.form or AlertForm.PLACE_OR_PATTERN,
+        "locked": is_stopped(row),
+        "review_open": state_of(row).review_open,
         "marking": json.loads(row.marking),
         "acknowledge_by": row.raised_at + alert.ACKNOWLEDGE_WITHIN[urgency],
         "telephone": row.side == Side.SOURCE
@@ -392,15 +416,19 @@ def show(db: Connection, here: Here, actor: Actor, *, alert_id: str, now: dateti
                 "message": message.id,
             }
         )
-        if message.body_sealed:
+        if message.body_sealed and message.locked_at is None:
             context = record.Context(
                 content.sender, content.recipient, content.thread, content.id, message.content_hash
             )
             for key in desk_keys_for(db, actor, set(record.parse(message.body_sealed).keyrings)).values():
                 opened = record.open_sections(message.body_sealed, key, context, content.sections)
-                said.append({"message": message.id, "values": msgspec.json.decode(opened[Section.NARRATIVE])})
+                values = {section: msgspec.json.decode(raw) for section, raw in opened.items()}
+                entry = {"message": message.id, "values": values.pop(Section.NARRATIVE, {}), "person": values}
+                said.append(entry)
                 break
-    return {**shown, "history": history, "said": said}
+    note = records.latest(db, here, actor, NOTE, alert_id) if row.desk_id in actor.desks else None
+    said_here = None if note is None else msgspec.json.decode(note[Section.NARRATIVE])["text"]
+    return {**shown, "history": history, "said": said, "note": said_here}
 
 
 def open_alert(db: Connection, here: Here, actor: Actor, now: datetime, *, alert_id: str) -> None:
@@ -416,7 +444,7 @@ def open_alert(db: Connection, here: Here, actor: Actor, now: datetime, *, alert
 def paths(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]]:
     """Every liaison desk that may be alerted, and when a test last went through and came back."""
     back = rows.c.test.is_(True) & (rows.c.side == Side.SOURCE) & rows.c.acknowledged_at.is_not(None)
-    answered = db.execute(_LOAD.where(back).order_by(rows.c.acknowledged_at))
+    answered = db.execute(LOAD.where(back).order_by(rows.c.acknowledged_at))
     last = {(row.peer, row.peer_desk): row.acknowledged_at for row in answered}
     return [
         {
@@ -435,125 +463,25 @@ def paths(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-# -- what arrives ----------------------------------------------------------------------------------------------------
-
-
-def take_raise(db: Connection, here: Here, now: datetime, content: AlertRaise, pending: Pending) -> None:
-    """An alert has come. Only a liaison takes one, and only the form that names nobody."""
-    if here.type is not AgencyType.LAW_ENFORCEMENT:
-        raise RemoteError("not-permitted", "Only a liaison takes alerts.")
-    if content.form is not AlertForm.PLACE_OR_PATTERN or content.consent is not None:
-        raise RemoteError("not-permitted", "This version takes alerts that name nobody.")
-    if now > moment(content.deliver_by):
-        raise RemoteError("too-late", "This alert came later than its sender wanted. Its sender is told.")
-    known = db.execute(select(desks.c.id).where(desks.c.id == content.desk, desks.c.closed_at.is_(None))).first()
-    if known is None:
-        raise RemoteError("unknown-desk", "This agency has no such desk.")
-    pending.cache.setdefault("alerts", []).append(content)
-    pending.audit.append(("alert.arrive", content.id, None, content.sender))
-
-
-def take_begun(db: Connection, here: Here, now: datetime, pending: Pending) -> None:
-    """The rows of alerts that came with this batch: their threads exist now. A test is answered by the node itself."""
-    for content in pending.cache.pop("alerts", []):
-        row = _row(content, Side.TARGET, content.desk, now, None)
-        db.execute(insert(rows), row)
-        if content.test:
-            outbox.compose(db, here, now, content.thread, AlertAck, lane=Lane.ALERT, alert=content.id, at=seconds(now))
-            done = {"status": AlertStatus.CLOSED, "acknowledged_at": now, "ended_at": now, "next_step_at": None}
-            db.execute(update(rows).where(rows.c.id == content.id).values(**done))
-            continue
-        tasks.open_task(db, now, TASK, content.id, desk_id=content.desk, due_at=row["next_step_at"])
-        if content.urgency is Urgency.IMMEDIATE:
-            _press(db, here, now, f"desk:{content.desk}")
-        else:
-            tasks.notify(db, now, f"desk:{content.desk}")
-
-
-def take_seen(db: Connection, here: Here, now: datetime, content: AlertSeen, pending: Pending) -> None:
-    """Somebody there has opened it."""
-    row = _find(db, content, Side.SOURCE)
-    values = {"seen_at": row.seen_at or moment(content.at), "version": row.version + 1}
-    db.execute(update(rows).where(rows.c.id == row.id).values(**values))
-    _told(pending, row)
-
-
-def take_ack(db: Connection, here: Here, now: datetime, content: AlertAck, pending: Pending) -> None:
-    """A person there has it; a test has come back."""
-    row = _find(db, content, Side.SOURCE)
-    if row.test:
-        done = {"status": AlertStatus.CLOSED, "acknowledged_at": now, "ended_at": now, "next_step_at": None}
-        db.execute(update(rows).where(rows.c.id == row.id).values(**done))
-        tasks.close_task(db, now, PATH_TASK, _path(row), NODE)
-        return
-    _take(db, now, row, Party.TARGET, AlertAction.ACKNOWLEDGE)
-    _told(pending, row)
-
-
-def take_update(db: Connection, here: Here, now: datetime, content: AlertUpdate, pending: Pending) -> None:
-    """An act of the other side."""
-    row = _find(db, content, None)
-    party = Party.TARGET if row.side == Side.SOURCE else Party.SOURCE
-    action = AlertAction(content.action)
-    _take(db, now, row, party, action)
-    if action in (AlertAction.ASK, AlertAction.ANSWER):
-        tasks.open_task(db, now, QUESTION_TASK, row.id, desk_id=row.desk_id, staff_id=row.staff_id)
-    _told(pending, row)
-
-
-def take_cancel(db: Connection, here: Here, now: datetime, content: AlertCancel, pending: Pending) -> None:
-    """The sender asks to stop: a person here confirms."""
-    row = _find(db, content, Side.TARGET)
-    _take(db, now, row, Party.SOURCE, AlertAction.CANCEL)
-    tasks.open_task(db, now, CANCEL_TASK, row.id, desk_id=row.desk_id, due_at=now + alert.CONFIRM_WITHIN)
-    _told(pending, row)
-
-
-def take_confirm(db: Connection, here: Here, now: datetime, content: AlertCancelConfirm, pending: Pending) -> None:
-    """The receiver has stopped."""
-    row = _find(db, content, Side.SOURCE)
-    _take(db, now, row, Party.TARGET, AlertAction.CONFIRM_CANCEL)
-    _told(pending, row)
-
-
-def _find(db: Connection, content: Any, side: Side | None) -> Any:
-    row = db.execute(_LOAD.where(rows.c.id == content.alert)).first()
-    if row is None or row.thread_id != content.thread or (side is not None and row.side != side):
-        raise RemoteError("unknown-referral", "There is no such alert in this thread.")
-    return row
-
-
-def _take(db: Connection, now: datetime, row: Any, party: Party, action: AlertAction) -> None:
-    try:
-        state = alert.apply(state_of(row), party, action)
-    except LocalError as error:
-        raise RemoteError(error.code, error.text) from None
-    _store(db, now, row, state)
-    if state.status is not AlertStatus.RAISED:
-        tasks.close_task(db, now, TASK, row.id, NODE)
-
-
-def _told(pending: Pending, row: Any) -> None:
-    is_ours = row.side == Side.SOURCE and row.staff_id is not None
-    pending.audiences.add(f"staff:{row.staff_id}" if is_ours else f"desk:{row.desk_id}")
+# -- what became of it -----------------------------------------------------------------------------------------------
 
 
 def not_delivered(db: Connection, here: Here, now: datetime, alert_id: str) -> None:
     """The liaison's node did not take it in time, or not at all: who raised it and her supervisors are told at once."""
-    row = db.execute(_LOAD.where(rows.c.id == alert_id)).first()
+    row = db.execute(LOAD.where(rows.c.id == alert_id)).first()
     if row is None or row.ended_at is not None:
         return
     db.execute(
         update(rows).where(rows.c.id == alert_id).values(ended_at=now, next_step_at=None, version=row.version + 1)
     )
     if row.test:
-        tasks.open_task(db, now, PATH_TASK, _path(row), role=Role.SUPERVISOR)
+        tasks.open_task(db, now, PATH_TASK, path_of(row), role=Role.SUPERVISOR)
         return
     for who in (f"staff:{row.staff_id}" if row.staff_id else f"desk:{row.desk_id}", f"role:{Role.SUPERVISOR}"):
-        _press(db, here, now, who)
+        press(db, here, now, who)
 
 
-def _press(db: Connection, here: Here, now: datetime, who: str) -> None:
+def press(db: Connection, here: Here, now: datetime, who: str) -> None:
     """These people are told within seconds, whatever they were told before."""
     tasks.notify(db, now, who, urgent=True)
     if here.tell is not None:
@@ -574,7 +502,7 @@ def delivered(db: Connection, alert_id: str, at: datetime) -> None:
 
 def sweep(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
     """Alerts that nobody has acknowledged: whoever is next is told, at both ends, again and again. Returns how many."""
-    query = _LOAD.where(rows.c.next_step_at <= now).order_by(rows.c.next_step_at).limit(limit)
+    query = LOAD.where(rows.c.next_step_at <= now).order_by(rows.c.next_step_at).limit(limit)
     if db.dialect.name != "sqlite":
         query = query.with_for_update(skip_locked=True, of=rows)
     due = db.execute(query).all()
@@ -583,8 +511,10 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
         step = alert.last_step(urgency, row.raised_at, now)
         values: dict[str, Any] = {"next_step_at": alert.next_step(urgency, row.raised_at, now)}
         if row.test:
-            tasks.open_task(db, now, PATH_TASK, _path(row), role=Role.SUPERVISOR)
+            tasks.open_task(db, now, PATH_TASK, path_of(row), role=Role.SUPERVISOR)
             values["next_step_at"] = None
+        elif row.cancellation_requested:
+            values["next_step_at"] = _cancel_missing(db, here, now, row)
         elif step is None or step.name != row.step:
             _warn(db, here, now, row, step)
             values["step"] = "telephone" if step is None else step.name
@@ -593,7 +523,16 @@ def sweep(db: Connection, here: Here, now: datetime, limit: int = 100) -> int:
     return len(due)
 
 
-def _path(row: Any) -> str:
+def _cancel_missing(db: Connection, here: Here, now: datetime, row: Any) -> datetime:
+    """Nobody has confirmed for a day that it stops: people here telephone, and are told again the next day."""
+    tasks.open_task(db, now, UNCONFIRMED_TASK, row.id, desk_id=row.desk_id, staff_id=row.staff_id)
+    press(db, here, now, f"role:{Role.SUPERVISOR}")
+    audit.record(db, now, NODE, "alert.cancel-missing", row.id, peer=row.peer)
+    return now + alert.CONFIRM_WITHIN
+
+
+def path_of(row: Any) -> str:
+    """What the task about a path to a liaison's desk is about."""
     return crypto.sha256_hex(f"{row.peer}/{row.peer_desk}".encode())[:32]
 
 
@@ -610,7 +549,7 @@ def _warn(db: Connection, here: Here, now: datetime, row: Any, step: alert.Step 
         who = [f"desk:{row.desk_id}", *([f"role:{Role.SUPERVISOR}"] if role is Role.SUPERVISOR else [])]
     for audience in who:
         if row.urgency == Urgency.IMMEDIATE:
-            _press(db, here, now, audience)
+            press(db, here, now, audience)
         else:
             tasks.notify(db, now, audience)
 
@@ -622,7 +561,7 @@ def test_paths(db: Connection, here: Here, now: datetime) -> int:
         return 0
     last = {
         (row.peer, row.peer_desk): row
-        for row in db.execute(_LOAD.where(rows.c.test.is_(True), rows.c.side == Side.SOURCE).order_by(rows.c.raised_at))
+        for row in db.execute(LOAD.where(rows.c.test.is_(True), rows.c.side == Side.SOURCE).order_by(rows.c.raised_at))
     }
     sent = 0
     for path in paths(db, here, now):
@@ -652,7 +591,7 @@ def test_paths(db: Connection, here: Here, now: datetime) -> int:
             deliver_by=seconds(now + alert.DELIVER_WITHIN),
             test=True,
         )
-        row = _row(message, Side.SOURCE, desk_id, now, None)
+        row = row_of(message, Side.SOURCE, desk_id, now, None)
         db.execute(insert(rows), {**row, "next_step_at": now + alert.TEST_ANSWERED_WITHIN})
         sent += 1
     return sent

@@ -16,11 +16,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import (
-    alerts,
+    alert_mail,
     attachments,
     capacity,
     consents,
     erasure,
+    firewall,
     followups,
     keeping,
     plans,
@@ -37,32 +38,12 @@ from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
-from protocol.codes import AgencyType, ConsentState, Kind, MessageType, Purpose, Section, Status
+from protocol.codes import AgencyType, ConsentState, Kind, Purpose, Section, Status
 from protocol.directory import Standing
 from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import Content
 from protocol.referral import FINAL, Action, Party, State
-
-#: What an agency of type LawEnforcement may send at all: it answers, it never asks (promise 9).
-_POLICE_MAY_SEND: Final = frozenset(
-    {
-        MessageType.REFERRAL_UPDATE,
-        MessageType.REFERRAL_OUTCOME,
-        MessageType.REFERRAL_CANCEL_CONFIRM,
-        MessageType.REFERRAL_NOTE,
-        MessageType.ALERT_SEEN,
-        MessageType.ALERT_ACK,
-        MessageType.ALERT_UPDATE,
-        MessageType.ALERT_CANCEL_CONFIRM,
-        MessageType.CONSENT_LOCKED,
-        MessageType.CONSENT_ERASED,
-        MessageType.THREAD_RESYNC,
-        MessageType.RESUME,
-        MessageType.HELLO,
-        MessageType.RECEIPT,
-    }
-)
 
 #: Messages that may bring a release.
 _Claiming = messages.ReferralRequest | messages.BackstopCard
@@ -72,8 +53,8 @@ def apply(db: Connection, here: Here, now: datetime, content: Content, body: byt
     """Carry out one message of a peer. The record itself stays sealed and is not looked into."""
     member = here.directory.members[content.sender]
     kind = messages.type_of(content)
-    if member.peer.type is AgencyType.LAW_ENFORCEMENT and kind not in _POLICE_MAY_SEND:
-        raise RemoteError("not-permitted", "A law-enforcement agency may answer, and may not ask.")
+    if not firewall.may_send(AgencyType(member.peer.type), here.type, kind):
+        raise RemoteError("not-permitted", "Such an agency may not send that: a liaison answers, and does not ask.")
     if member.standing is not Standing.VERIFIED:
         raise RemoteError("not-verified", "The agencies have not compared fingerprints yet.")
     if isinstance(content, messages.ReferralRequest):
@@ -142,24 +123,6 @@ def _card(db: Connection, here: Here, now: datetime, content: messages.BackstopC
     keeping.take_card(db, here, now, content, pending)
 
 
-def _release_row(content: _Claiming, claim: messages.Claim, now: datetime) -> dict[str, Any]:
-    return {
-        "id": claim.release,
-        "ours": False,
-        "thread_id": content.thread,
-        "agency": content.sender,
-        "purposes": json.dumps(sorted(claim.purposes)),
-        "sections": json.dumps(sorted(claim.sections)),
-        "basis": claim.basis,
-        "onward": claim.onward,
-        "onward_to": json.dumps(sorted(claim.onward_to)),
-        "given_at": moment(content.created),
-        "valid_until": moment(claim.until),
-        "state": ConsentState.GIVEN,
-        "state_at": now,
-    }
-
-
 def _refuse_withdrawn(db: Connection, content: messages.Concerning, pending: Pending) -> None:
     """What was written before a withdrawal and comes after it is not taken; its header was not meant alone."""
     pending.flush(db)
@@ -208,7 +171,7 @@ def _keep_release(db: Connection, now: datetime, content: _Claiming, claim: mess
         pending.cache.setdefault("releases", {})[claim.release] = _Known(
             content.sender, content.thread, False, ConsentState.GIVEN, claim.until
         )
-        pending.add(releases, _release_row(content, claim, now))
+        pending.add(releases, consents.row_of_claim(content, claim, now))
         return
     if known.ours or known.agency != content.sender or known.thread != content.thread:
         raise RemoteError("unknown-release", "That consent belongs to another thread.")
@@ -488,12 +451,12 @@ _HANDLERS: Final[dict[type[Any], Callable[[Connection, Here, datetime, Any, Pend
     messages.ReferralNote: _note,
     messages.SectionReplace: _replace,
     messages.AttachmentPart: _part,
-    messages.AlertRaise: alerts.take_raise,
-    messages.AlertSeen: alerts.take_seen,
-    messages.AlertAck: alerts.take_ack,
-    messages.AlertUpdate: alerts.take_update,
-    messages.AlertCancel: alerts.take_cancel,
-    messages.AlertCancelConfirm: alerts.take_confirm,
+    messages.AlertRaise: alert_mail.take_raise,
+    messages.AlertSeen: alert_mail.take_seen,
+    messages.AlertAck: alert_mail.take_ack,
+    messages.AlertUpdate: alert_mail.take_update,
+    messages.AlertCancel: alert_mail.take_cancel,
+    messages.AlertCancelConfirm: alert_mail.take_confirm,
     messages.CapacityAsk: capacity.take_question,
     messages.CapacityAnswer: capacity.take_answer,
     messages.ConsentWithdraw: _withdraw,

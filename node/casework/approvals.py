@@ -19,6 +19,7 @@ from node.storage.here import Here
 from node.storage.tables import approvals
 from protocol import crypto
 from protocol.codes import Role
+from protocol.disclosure import ALONE_AFTER
 from protocol.encoding import encode
 from protocol.errors import LocalError
 
@@ -104,6 +105,33 @@ def use(db: Connection, now: datetime, *, draft_id: str, form: dict[str, Any], a
         )
     db.execute(delete(approvals).where(approvals.c.id == row.id))
     return str(row.decided_by)
+
+
+def use_alone(db: Connection, now: datetime, *, draft_id: str, form: dict[str, Any], asked_by: str) -> None:
+    """Nobody has answered for a quarter of an hour: whoever asked goes on alone, with exactly what she asked for.
+
+    Raises LocalError `not-alone` before that, after a no, or when it was changed since.
+    """
+    row = db.execute(
+        select(approvals).where(approvals.c.subject_id == draft_id, approvals.c.requested_by == asked_by)
+    ).first()
+    if row is None or row.approved is not None or row.content_hash != _hash(form) or now >= row.lapses_at:
+        raise LocalError("not-alone", "Ask a second person first, for exactly this. A no is not passed over.")
+    if now < row.requested_at + ALONE_AFTER:
+        raise LocalError(
+            "not-alone", "Telephone your colleagues. Without an answer for 15 minutes you may go on alone."
+        )
+    db.execute(delete(approvals).where(approvals.c.id == row.id))
+    tasks.close_task(db, now, TASK, row.id, asked_by)
+
+
+def asked_at(db: Connection, actor: Actor, draft_id: str) -> datetime | None:
+    """When one's own request for this draft was made, if nobody has answered it yet."""
+    waits = (approvals.c.subject_id == draft_id) & (approvals.c.requested_by == actor.staff_id)
+    found: datetime | None = db.execute(
+        select(approvals.c.requested_at).where(waits, approvals.c.approved.is_(None))
+    ).scalar()
+    return found
 
 
 def _open(db: Connection, actor: Actor, now: datetime, approval_id: str) -> Any:

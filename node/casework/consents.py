@@ -27,8 +27,10 @@ from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Rol
 from protocol.consent import Details, Event, Release, Withdrawal
 from protocol.encoding import encode, moment, seconds
 from protocol.errors import LocalError, say
-from protocol.messages import Claim, ConsentWithdraw
+from protocol.messages import Claim, ConsentWithdraw, Threaded
 
+#: In the place of an approver: one person acted alone, and a second one looks afterwards. No id looks like it.
+_ALONE = "alone"
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
 _PERMITTED = select(releases.c.id).where(
     releases.c.id.in_(bindparam("ids", expanding=True)),
@@ -55,6 +57,7 @@ def record_consent(
     onward_to: Collection[str] = (),
     basis: Basis = Basis.CONSENT,
     approved_by: str = "",
+    acted_alone: bool = False,
     is_minor: bool = False,
 ) -> str:
     """The person has agreed that this agency may get these sections for these purposes. Returns the release's id.
@@ -80,6 +83,7 @@ def record_consent(
         onward_to=frozenset(onward_to),
         by=actor.staff_id,
         approved_by=approved_by,
+        acted_alone=acted_alone,
         has_reason=bool(details.reason),
         has_rule=bool(details.rule),
     )
@@ -120,7 +124,26 @@ def _row(release: Release, case_id: str, thread_id: str | None, now: datetime, r
         "state": ConsentState.GIVEN,
         "state_at": now,
         "reason_record": record_id,
-        "approved_by": release.approved_by or None,
+        "approved_by": _ALONE if release.acted_alone else release.approved_by or None,
+    }
+
+
+def row_of_claim(content: Threaded, claim: Claim, now: datetime) -> dict[str, Any]:
+    """The row of another agency's release, as its message names it."""
+    return {
+        "id": claim.release,
+        "ours": False,
+        "thread_id": content.thread,
+        "agency": content.sender,
+        "purposes": json.dumps(sorted(claim.purposes)),
+        "sections": json.dumps(sorted(claim.sections)),
+        "basis": claim.basis,
+        "onward": claim.onward,
+        "onward_to": json.dumps(sorted(claim.onward_to)),
+        "given_at": moment(content.created),
+        "valid_until": moment(claim.until),
+        "state": ConsentState.GIVEN,
+        "state_at": now,
     }
 
 
@@ -167,7 +190,8 @@ def as_release(row: Any) -> Release:
         basis=Basis(row.basis),
         onward=Onward(row.onward),
         onward_to=frozenset(json.loads(row.onward_to)) if row.onward_to != "[]" else frozenset(),
-        approved_by=row.approved_by or "",
+        approved_by="" if row.approved_by == _ALONE else row.approved_by or "",
+        acted_alone=row.approved_by == _ALONE,
         # Reason and rule were asked for when it was recorded, and are sealed in its record.
         has_reason=row.reason_record is not None,
         has_rule=row.reason_record is not None,
@@ -246,6 +270,33 @@ def withdraw(
     """
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = _own_release(db, actor, release_id)
+    return stop(
+        db,
+        here,
+        actor,
+        now,
+        row,
+        by_person=by_person,
+        erase=erase,
+        do_not_contact=do_not_contact,
+        confirmed=confirmed,
+    )
+
+
+def stop(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    row: Any,
+    *,
+    by_person: bool,
+    erase: bool,
+    do_not_contact: bool,
+    confirmed: bool,
+) -> list[str]:
+    """The release of this row ends, whoever decided it; the caller has asked whether the actor may."""
+    release_id = row.id
     state = ConsentState.WITHDRAWN if by_person else ConsentState.REVOKED
     consent.append([Event(ConsentState(row.state), seconds(row.state_at))], Event(state, seconds(now)))
     db.execute(update(releases).where(releases.c.id == release_id).values(state=state, state_at=now))
@@ -265,6 +316,7 @@ def withdraw(
     )
     sent = [_tell(db, here, now, row, thread, asked) for thread in _holding_threads(db, here, release_id)]
     _stop_referrals(db, here, now, release_id)
+    _stop_alerts(db, here, now, release_id)
     audit.record(db, now, actor.staff_id, "consent.withdraw", release_id, peer=row.agency)
     return sent
 
@@ -330,6 +382,12 @@ def _stop_referrals(db: Connection, here: Here, now: datetime, release_id: str) 
     open_ones = select(referrals.c.id).where(referrals.c.release_id == release_id, referrals.c.ended_at.is_(None))
     for referral_id in db.execute(open_ones).scalars().all():
         cancel_by_withdrawal(db, here, now, referral_id)
+
+
+def _stop_alerts(db: Connection, here: Here, now: datetime, release_id: str) -> None:
+    from node.casework.alert_acts import cancel_by_withdrawal
+
+    cancel_by_withdrawal(db, here, now, release_id)
 
 
 def _own_release(db: Connection, actor: Actor, release_id: str) -> Any:

@@ -40,7 +40,7 @@ def save(
                 "too-many-drafts", say("You have {limit} drafts. Send or discard one first.", limit=DRAFTS_MAX)
             )
         if db.execute(select(records.c.id).where(records.c.subject_id == draft_id)).first() is not None:
-            raise _unknown()
+            raise unknown()
     db.execute(delete(records).where(known))
     sections = {Section.NARRATIVE: encode(form)}
     sealed.save(db, here, actor, now, kind=KIND, subject_id=draft_id, desk_id=desk_id, sections=sections)
@@ -50,7 +50,7 @@ def load(db: Connection, here: Here, actor: Actor, draft_id: str) -> dict[str, A
     """The draft's form. Raises LocalError `unknown-draft` for one that was sent, discarded, or is not hers."""
     found = db.execute(select(records.c.id).where(_mine(actor), records.c.subject_id == draft_id)).scalar()
     if found is None:
-        raise _unknown()
+        raise unknown()
     opened = sealed.read(db, here, actor, found)
     form: dict[str, Any] = msgspec.json.decode(opened[Section.NARRATIVE])
     return form
@@ -63,7 +63,7 @@ def read_of(db: Connection, here: Here, actor: Actor, writer: str, draft_id: str
     )
     found = db.execute(query).scalar()
     if found is None:
-        raise _unknown()
+        raise unknown()
     form: dict[str, Any] = msgspec.json.decode(sealed.read(db, here, actor, found)[Section.NARRATIVE])
     return form
 
@@ -89,5 +89,6 @@ def _mine(actor: Actor) -> Any:
     return (records.c.kind == KIND) & (records.c.by_staff == actor.staff_id) & records.c.desk_id.in_(actor.desks)
 
 
-def _unknown() -> LocalError:
+def unknown() -> LocalError:
+    """What is said about a draft that is not there, or not hers."""
     return LocalError("unknown-draft", "There is no such draft. It was sent or discarded, or belongs to somebody else.")

@@ -19,7 +19,7 @@ from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
-from node.storage.tables import bodies, erasures, messages, referrals, releases, threads, withdrawals
+from node.storage.tables import bodies, disclosures, erasures, messages, referrals, releases, threads, withdrawals
 from node.storage.tables import outbox as outbox_rows
 from protocol import consent, record
 from protocol.codes import Role, Section
@@ -44,7 +44,7 @@ def erase_under(
 
     Returns how many sealed sections were erased and kept. The caller then truncates the log and calls `sign_erasure`.
     """
-    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.LIAISON, Role.SUPERVISOR)
     row, desk_id = _load(db, actor, withdrawal_id)
     if row.answered_at is not None:
         raise LocalError("already-answered", "This withdrawal was answered already.")
@@ -139,12 +139,13 @@ def list_duties(db: Connection, actor: Actor) -> list[dict[str, Any]]:
 
 
 def what_is_held(db: Connection, release_id: str) -> dict[str, Any]:
-    """The sections that are still here under another agency's release, and the referral that they came with."""
+    """The sections that are still here under another agency's release, and the referral or alert they came with."""
     held: set[str] = set()
     for message in db.execute(_held(release_id)).all():
         held |= {str(section) for section in record.parse(message.body_sealed).sections}
     referral = db.execute(select(referrals.c.id).where(referrals.c.release_id == release_id).limit(1)).scalar()
-    return {"held": sorted(held), "referral": referral}
+    alert = db.execute(select(disclosures.c.alert_id).where(disclosures.c.release_id == release_id)).scalar()
+    return {"held": sorted(held), "referral": referral, "alert": alert}
 
 
 def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:
@@ -164,11 +165,14 @@ def _load(db: Connection, actor: Actor, withdrawal_id: str) -> tuple[Any, str]:
 
 def covered(release_id: str) -> Any:
     """The messages that a withdrawal of another agency's release concerns: what came under it, and what was said in
-    the referrals that came under it, by either side.
+    the referrals and alerts that came under it, by either side.
     """
     of_thread = select(releases.c.thread_id).where(releases.c.id == release_id).scalar_subquery()
     under = select(referrals.c.id).where(referrals.c.thread_id == of_thread, referrals.c.release_id == release_id)
-    is_about = or_(messages.c.release_id == release_id, messages.c.referral_id.in_(under))
+    alerted = select(disclosures.c.alert_id).where(disclosures.c.release_id == release_id)
+    is_about = or_(
+        messages.c.release_id == release_id, messages.c.referral_id.in_(under), messages.c.referral_id.in_(alerted)
+    )
     return (messages.c.thread_id == of_thread) & is_about
 
 

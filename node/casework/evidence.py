@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from node.casework import alerts, referrals
@@ -23,7 +24,7 @@ from protocol.codes import MessageType, Section
 from protocol.encoding import seconds
 from protocol.errors import LocalError
 from protocol.evidence import Entry
-from protocol.messages import Peek, Receipt, Threaded, parse
+from protocol.messages import Marking, Peek, Receipt, Threaded, parse
 
 #: Messages of one thread; a file is made of all of them or not at all.
 MESSAGES_MAX: Final = 400
@@ -32,10 +33,14 @@ _RECEIPT_NEAR: Final = timedelta(days=1)
 
 
 def export_alert(db: Connection, here: Here, actor: Actor, now: datetime, *, alert_id: str) -> bytes:
-    """One alert with everything that was said in it. For a member of its desk. Raises LocalError `unknown-alert`."""
+    """One alert with everything that was said in it. For a member of its desk. Raises LocalError `unknown-alert`.
+
+    Its marking travels in it, signed by the sender; who took it out, and under which code, is in the trail.
+    """
     row = alerts.load(db, actor, alert_id)
     actor.require_desk(row.desk_id)
-    audit.record(db, now, actor.staff_id, "alert.export", alert_id, peer=row.peer)
+    handling = msgspec.json.decode(row.marking, type=Marking).handling
+    audit.record(db, now, actor.staff_id, "alert.export", alert_id, basis=handling, peer=row.peer)
     return _export(db, here, actor, now, row.thread_id, row.peer)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from node.casework import alerts, consents
+from node.casework import alert_mail, alerts, consents
 from node.casework import apply as incoming
 from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
@@ -93,7 +93,7 @@ class Mail:
 
     def finish(self, db: Connection, here: Here, now: datetime, pending: Pending) -> None:
         """One audit entry for each message of the batch, one notice for each audience."""
-        alerts.take_begun(db, here, now, pending)
+        alert_mail.take_begun(db, here, now, pending)
         audit.record_many(
             db, now, [Entry(NODE, action, subject, basis, peer) for action, subject, basis, peer in pending.audit]
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from node.cli.context import Settings, pass_settings
 from node.cli.output import local_time, show
@@ -46,6 +47,13 @@ def verify(settings: Settings, file: Path) -> None:
             f"\n{local_time(moment(message.created).isoformat())}  {message.type}  {names[message.sender]} → "
             f"{names[message.recipient]}  ({by}{got})"
         )
+        marking = message.marking
+        if marking is not None:
+            kept = "may not be passed on" if marking.handling == "H2" else "see the handling code"
+            lines.append(
+                f"    marking: {marking.handling} ({kept}), TLP:{marking.tlp.upper()}, PAP:{marking.pap.upper()}, "
+                f"source {marking.source}, information {marking.grade}"
+            )
         texts = {str(section): json.loads(text) for section, text in message.texts.items()}
         lines += [
             f"    {name}: {value}" for values in texts.values() for name, value in sorted(values.items()) if value != ""
@@ -58,6 +66,7 @@ def verify(settings: Settings, file: Path) -> None:
                 "created": message.created,
                 "signed": message.signed,
                 "received": message.received,
+                "marking": None if marking is None else msgspec.to_builtins(marking),
                 "texts": texts,
             }
         )

@@ -89,6 +89,7 @@ class NewThread:
 _DATA: Final = frozenset(
     {
         MessageType.REFERRAL_REQUEST,
+        MessageType.ALERT_RAISE,
         MessageType.SECTION_REPLACE,
         MessageType.REFERRAL_NOTE,
         MessageType.ATTACHMENT_PART,

@@ -63,6 +63,8 @@ _CLOSE: Final = (
     .where(tasks.c.kind == bindparam("of"), tasks.c.subject_id == bindparam("subject"), tasks.c.closed_at.is_(None))
     .values(closed_at=bindparam("at"), closed_by=bindparam("by"))
 )
+
+
 def open_many(db: Connection, now: datetime, wanted: Sequence[Mapping[str, Any]]) -> None:
     """Each of these rows (without id) is an open task, by one statement; telling people is left to the caller."""
     if not wanted:

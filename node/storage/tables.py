@@ -34,6 +34,7 @@ from node.storage.types import UtcDateTime
 from protocol.codes import (
     AgencyType,
     AlertCategory,
+    AlertForm,
     AlertStatus,
     Basis,
     BusinessStatus,
@@ -790,6 +791,56 @@ alerts = Table(
     _one_of("status", AlertStatus),
     _partial("ix_alerts_step", "next_step_at", where="next_step_at IS NOT NULL"),
     Index("ix_alerts_desk", "desk_id", "raised_at"),
+)
+
+# An alert that tells of somebody: its form, on which basis, who looked at it, and whether she was told. Both ends.
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("alert_id", ForeignKey("alerts.id"), primary_key=True),
+    Column("release_id", ForeignKey("releases.id"), nullable=False, index=True),
+    # Ours only.
+    Column("case_id", String(32)),
+    Column("form", String(24), nullable=False),
+    Column("basis", String(24), nullable=False),
+    # One person acted alone: until when a second one looks at it, and who did.
+    Column("review_by", UtcDateTime),
+    Column("reviewed_at", UtcDateTime),
+    Column("reviewed_by", String(32)),
+    # Without her consent: until when she is told, and when she was.
+    Column("tell_by", UtcDateTime),
+    Column("told_at", UtcDateTime),
+    # When somebody is reminded of what is missing.
+    Column("due_at", UtcDateTime),
+    _one_of("form", AlertForm),
+    _one_of("basis", Basis),
+    _partial("ix_disclosures_due", "due_at", where="due_at IS NOT NULL"),
+)
+
+# An alert to a liaison without a node, read by telephone: its codes and its clock. Who and what are sealed records.
+outside_alerts = Table(
+    "outside_alerts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False),
+    Column("staff_id", String(32), nullable=False),
+    Column("category", String(24), nullable=False),
+    Column("urgency", String(12), nullable=False),
+    Column("severity", String(12), nullable=False),
+    Column("certainty", String(12), nullable=False),
+    Column("asked", String(16), nullable=False),
+    Column("marking", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("acknowledged_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("next_step_at", UtcDateTime),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _one_of("category", AlertCategory),
+    _one_of("urgency", Urgency),
+    _one_of("status", AlertStatus),
+    _partial("ix_outside_alerts_step", "next_step_at", where="next_step_at IS NOT NULL"),
+    Index("ix_outside_alerts_desk", "desk_id", "raised_at"),
 )
 
 # Whether a desk could take somebody: asked by us or of us. Nothing in it is about anybody.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.casework import alerts, evidence
+from node.casework import alert_acts, alerts, alerts_outside, disclosures, evidence, firewall
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -39,6 +39,7 @@ class NewAlert(Body, frozen=True, kw_only=True):
 class AlertAct(Body, frozen=True, kw_only=True):
     action: AlertAction
     text: str = ""
+    neither: bool = False
     version: int | None = None
 
 
@@ -74,9 +75,120 @@ async def show_alert(call: Call) -> Any:
 async def act(call: Call) -> Any:
     body = call.body
     state = await call.do(
-        alerts.act, alert_id=call.params["alert"], action=body.action, text=body.text, version=body.version
+        alert_acts.act,
+        alert_id=call.params["alert"],
+        action=body.action,
+        text=body.text,
+        neither=body.neither,
+        version=body.version,
     )
     return {"status": state.status}
+
+
+class Sending(Body, frozen=True, kw_only=True):
+    alone: bool = False
+
+
+class Reviewed(Body, frozen=True, kw_only=True):
+    approved: bool
+
+
+class Told(Body, frozen=True, kw_only=True):
+    unsafe: str = ""
+
+
+class Shift(Body, frozen=True, kw_only=True):
+    alerts: tuple[Id, ...]
+    to: Id
+    note: str
+
+
+async def prepare(call: Call) -> Any:
+    """Kept sealed, and checked as it will be when it is sent. Nothing leaves."""
+    return {"draft": await call.do(disclosures.prepare, draft=call.body)}
+
+
+async def preview(call: Call) -> Any:
+    """What the liaison will see, the basis, and where the second person's approval is."""
+    return await call.read(disclosures.preview, call.services.here, call.actor, call.now, call.params["draft"])
+
+
+async def ask(call: Call) -> Any:
+    return {"approval": await call.do(disclosures.ask, draft_id=call.params["draft"])}
+
+
+async def send(call: Call) -> Any:
+    return {"alert": await call.do(disclosures.send, draft_id=call.params["draft"], alone=call.body.alone)}
+
+
+async def review(call: Call) -> Any:
+    await call.do(disclosures.review, alert_id=call.params["alert"], approved=call.body.approved)
+    return {}
+
+
+async def told(call: Call) -> Any:
+    await call.do(disclosures.told, alert_id=call.params["alert"], unsafe=call.body.unsafe)
+    return {}
+
+
+async def hand_over(call: Call) -> Any:
+    body = call.body
+    moved = await call.do(alert_acts.hand_over, alert_ids=body.alerts, staff_id=body.to, note=body.note)
+    return {"handed_over": moved}
+
+
+class NewOutside(Body, frozen=True, kw_only=True):
+    from_desk: Id
+    liaison: str
+    telephone: str
+    category: AlertCategory
+    urgency: Urgency
+    severity: Severity
+    certainty: Certainty
+    asked: Asked
+    marking: Marking
+    what: str
+    where: str
+    when: str
+    guess: bool = False
+    case: Id | None = None
+    looked: bool = False
+
+
+async def list_outside(call: Call) -> Any:
+    return {"alerts": await call.read(alerts_outside.list_outside, call.actor, call.now)}
+
+
+async def raise_outside(call: Call) -> Any:
+    body = call.body
+    content = Content(**{name: getattr(body, name) for name in Content.__slots__})
+    made = await call.do(
+        alerts_outside.raise_outside,
+        desk_id=body.from_desk,
+        liaison=body.liaison,
+        telephone=body.telephone,
+        content=content,
+        case_id=body.case,
+        looked=body.looked,
+    )
+    return {"alert": made}
+
+
+async def show_outside(call: Call) -> Any:
+    alert_id = call.params["alert"]
+    return await call.read(alerts_outside.show, call.services.here, call.actor, call.now, alert_id=alert_id)
+
+
+async def act_outside(call: Call) -> Any:
+    """What the liaison said or did, entered here."""
+    body, alert_id = call.body, call.params["alert"]
+    acted = {"action": body.action, "text": body.text, "version": body.version}
+    return {"status": await call.do(alerts_outside.act, alert_id=alert_id, **acted)}
+
+
+async def list_refused(call: Call) -> Any:
+    """Codes and counts only: nothing of what was refused is kept."""
+    return {"refused": await call.read(firewall.refused, call.actor, call.now)}
 
 
 async def list_paths(call: Call) -> Any:
@@ -106,5 +218,17 @@ ROUTES: Final = [
     Route("POST", "/alerts", raise_alert, "Alert a liaison, naming nobody", NewAlert),
     Route("GET", "/alerts/{alert}", show_alert, "Read an alert"),
     Route("POST", "/alerts/{alert}/acts", act, "Act on an alert", AlertAct),
+    Route("POST", "/alert-drafts", prepare, "Prepare an alert about a person", disclosures.Draft),
+    Route("GET", "/alert-drafts/{draft}", preview, "What the liaison will see of it"),
+    Route("POST", "/alert-drafts/{draft}/approval", ask, "Ask a second person to approve it"),
+    Route("POST", "/alert-drafts/{draft}/send", send, "Send it, on its release or its approval", Sending),
+    Route("POST", "/alerts/{alert}/review", review, "Look at what one person did alone", Reviewed),
+    Route("POST", "/alerts/{alert}/told", told, "She was told, or it is unsafe", Told),
+    Route("POST", "/alert-shift", hand_over, "Hand open alerts over to a colleague", Shift),
+    Route("GET", "/outside-alerts", list_outside, "Open alerts to liaisons without a node"),
+    Route("POST", "/outside-alerts", raise_outside, "Write down an alert that is read by telephone", NewOutside),
+    Route("GET", "/outside-alerts/{alert}", show_outside, "Read one"),
+    Route("POST", "/outside-alerts/{alert}/acts", act_outside, "Enter what the liaison said", AlertAct),
+    Route("GET", "/refused", list_refused, "What was refused from outside: codes and counts"),
     Route("GET", "/alert-paths", list_paths, "Liaison desks, and when the way to each last worked"),
 ]

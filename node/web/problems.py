@@ -47,6 +47,8 @@ _STATUS: Final = {
     "not-silent": 409,
     "same-person": 403,
     "approval-missing": 409,
+    "not-alone": 409,
+    "consent-ended": 409,
     "approval-lapsed": 409,
     "approval-changed": 409,
     "peer-unknown": 404,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import alerts, cases, referrals
+from node.casework import alert_acts, alerts, cases, referrals
 from node.casework.alerts import Content
 from node.exchange import inbox, outbox
 from node.office import notify, tasks
@@ -84,7 +84,7 @@ def row(agency: Agency, alert_id: str) -> Any:
 
 
 def act(agency: Agency, alert_id: str, action: AlertAction, now: datetime = START, **options: Any) -> None:
-    agency.do(alerts.act, now, alert_id=alert_id, action=action, **options)
+    agency.do(alert_acts.act, now, alert_id=alert_id, action=action, **options)
 
 
 def code_of(fn: Any, *args: Any, **kwargs: Any) -> str:
@@ -205,9 +205,9 @@ def test_a_volunteer_raises_one_sees_how_far_it_has_come_and_no_text_and_no_case
     assert [a["id"] for a in ngo.store.read(alerts.list_alerts, vera, START)] == [sent]
     assert ngo.store.read(alerts.show, ngo.here, vera, alert_id=sent)["said"] == []
     assert ngo.store.read(cases.list_cases, vera) == []
-    assert code_of(ngo.store.write, alerts.act, ngo.here, vera, START, alert_id=sent, action=AlertAction.CANCEL) == (
-        "forbidden"
-    )
+    assert code_of(
+        ngo.store.write, alert_acts.act, ngo.here, vera, START, alert_id=sent, action=AlertAction.CANCEL
+    ) == ("forbidden")
     stranger = replace(vera, staff_id=crypto.new_id())
     assert code_of(ngo.store.read, alerts.show, ngo.here, stranger, alert_id=sent) == "unknown-alert"
 

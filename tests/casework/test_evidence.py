@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from node.casework import alerts, consents, evidence, referrals
+from node.casework import alert_acts, consents, evidence, referrals
 from node.storage.settings import get_setting
 from protocol import evidence as proof
 from protocol import identity
@@ -37,7 +37,7 @@ def told(three: tuple[Agency, ...]) -> tuple[Agency, Agency, str]:
     alert = raise_one(ngo, police)
     settle_all((ngo, police), START)
     for action, text in ((AlertAction.ACKNOWLEDGE, ""), (AlertAction.ACCEPT, ""), (AlertAction.ACT, "We were there.")):
-        police.do(alerts.act, LATER, alert_id=alert, action=action, text=text)
+        police.do(alert_acts.act, LATER, alert_id=alert, action=action, text=text)
     settle_all((ngo, police), LATER)
     return ngo, police, alert
 

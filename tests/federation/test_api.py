@@ -130,6 +130,13 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/ways/holidays", '{"days":[]}'): {"supervisor", "director", "administrator"},
     ("POST", "/ways/intervals", '{"days":{}}'): {"supervisor", "director"},
     ("POST", "/peers/" + "0" * 64 + "/silence", '{"hours":72}'): {"supervisor", "director", "administrator"},
+    ("GET", "/refused", ""): {"supervisor", "administrator"},
+    ("POST", "/alert-shift", json.dumps({"alerts": ["0" * 32], "to": "0" * 32, "note": "x"})): {
+        "liaison",
+        "supervisor",
+    },
+    ("POST", "/alerts/" + "0" * 32 + "/review", '{"approved":true}'): {"supervisor", "director"},
+    ("POST", "/alerts/" + "0" * 32 + "/told", "{}"): {"caseworker", "supervisor"},
 }
 
 

@@ -22,6 +22,8 @@ AT = datetime(2027, 3, 1, 12, tzinfo=UTC)
 def expected(state: AlertState, party: Party, action: AlertAction) -> AlertStatus | None:
     """The rules as the specification tells them (13.2), written down a second time."""
     s, a = AlertStatus, AlertAction
+    if action is a.APPROVE:
+        return state.status if party is Party.SOURCE and state.review_open else None
     if state.status in (s.CLOSED, s.CANCELLED):
         return None
     if party is Party.SOURCE:
@@ -47,8 +49,8 @@ def expected(state: AlertState, party: Party, action: AlertAction) -> AlertStatu
 @pytest.mark.parametrize("action", AlertAction)
 @pytest.mark.parametrize("party", Party)
 def test_every_cell_of_the_table(party: Party, action: AlertAction) -> None:
-    for status, cancelled, question in product(AlertStatus, (False, True), (False, True)):
-        state = AlertState(status, cancelled, question)
+    for status, cancelled, question, review in product(AlertStatus, *[(False, True)] * 3):
+        state = AlertState(status, cancelled, question, review)
         wanted = expected(state, party, action)
         if wanted is None:
             with pytest.raises(LocalError) as refused:
@@ -58,6 +60,7 @@ def test_every_cell_of_the_table(party: Party, action: AlertAction) -> None:
             after = alert.apply(state, party, action)
             assert after.status is wanted
             assert after.cancellation_requested == (cancelled or action is AlertAction.CANCEL)
+            assert after.review_open == (review and action is not AlertAction.APPROVE)
             assert not (after.question_open and after.status in FINAL)
 
 

@@ -162,6 +162,7 @@ def test_times_outside_the_horizon_are_refused_but_for_what_protects_a_person(
         "followup.plan",
         "followup.report",
         "backstop.card",
+        "alert.cancel",
     )
     is_old = created < now - 120 * day or expires + 7 * day < now
     acceptable = created <= now + day and created < expires and (is_protective or not is_old)

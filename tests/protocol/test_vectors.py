@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from protocol import crypto, envelope, identity, record
+from protocol import crypto, disclosure, envelope, identity, messages, record
 from protocol.codes import Section
 from protocol.crypto import KemKey, VerifyKey
 from protocol.directory import Standing
 from protocol.errors import RemoteError
-from tests import make_vectors, second_reader
+from tests import alert_vectors, make_vectors, second_reader
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -36,6 +36,7 @@ FIELDS = {
         "accept",
         "refuse",
     },
+    "alert": {"kind", "about", "now", "input", "accept", "refuse"},
     "bundle": {"kind", "about", "now", "previous", "input", "accept", "refuse"},
 }
 
@@ -71,6 +72,11 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
         commitments = {Section(name): value for name, value in case["commitments"].items()}
         opened = record.open_sections(raw, KemKey(bytes.fromhex(case["desk_seed"])), context, commitments)
         return {"sections": {str(name): plain.decode() for name, plain in opened.items()}}
+    if case["kind"] == "alert":
+        content = messages.parse(raw)
+        assert isinstance(content, messages.AlertRaise)
+        disclosure.check_arrival(content, case["now"])
+        return {"form": content.form, "basis": None if content.consent is None else content.consent.basis}
     if case["kind"] == "bundle":
         before = None
         if "previous" in case:
@@ -123,7 +129,7 @@ def test_the_second_reader_uses_nothing_of_ours() -> None:
 
 
 def test_every_vector_can_be_made_again_and_none_is_missing() -> None:
-    made = {**make_vectors.envelopes(), **make_vectors.records(), **make_vectors.bundles()}
+    made = {**make_vectors.envelopes(), **make_vectors.records(), **make_vectors.bundles(), **alert_vectors.alerts()}
     assert sorted(made) == NAMES
 
 

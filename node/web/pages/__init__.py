@@ -7,6 +7,7 @@ from typing import Final
 
 from node.web.pages import (
     alert,
+    alert_person,
     apart,
     away,
     backstop,
@@ -42,6 +43,7 @@ ALL: Final[list[Page]] = [
     *programmes.PAGES,
     *report.PAGES,
     *alert.PAGES,
+    *alert_person.PAGES,
     *files.PAGES,
     *apart.PAGES,
     *plans.pages(case.show_case, home.show_followup),

@@ -6,11 +6,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import approvals, drafts, forms
+from node.casework import approvals, disclosures, drafts, forms
 from node.office import staff
+from node.web.pages import alert
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.refer import is_minor, load_draft, sections_of
 from protocol.codes import Basis, Kind, Priority, Risk, Section
@@ -125,6 +127,12 @@ async def show_approval(visit: Visit) -> web.StreamResponse:
         return {"draft": draft, "row": row, "who": staff.names(db).get(row.requested_by, "")}
 
     found = await visit.read(look)
+    if found["draft"].get("kind") == disclosures.KIND:
+        made = msgspec.convert(found["draft"], disclosures.Draft)
+        to = alert.name_of(visit, made.agency, made.peer_desk)
+        about = {"row": found["row"], "who": found["who"], "to": to, "said": made.exception}
+        about["seen"] = disclosures.seen(made)
+        return visit.page("approval_alert.html", visit.say("A second person"), **about)
     shown = _shown(visit, found["draft"])
     asked = set(shown["said"]["sections"])
     shown["sections"] = {name: values for name, values in shown["sections"].items() if name in asked}

@@ -11,12 +11,15 @@ from sqlalchemy import Connection, select
 
 from node.casework import (
     absences,
+    alert_acts,
     alerts,
+    alerts_outside,
     approvals,
     backstop,
     capacity,
     cases,
     decisions,
+    disclosures,
     drafts,
     erasure,
     followups,
@@ -77,6 +80,18 @@ def _is_our_turn(row: dict[str, Any]) -> bool:
     return row["turn"] == "target" and (row["status"] in ("received", "on-hold") or row["cancellation_requested"])
 
 
+_ALERT_TASKS: Final = frozenset(
+    {
+        alerts.TASK,
+        alerts.QUESTION_TASK,
+        alerts.CANCEL_TASK,
+        alerts.UNCONFIRMED_TASK,
+        alert_acts.REVIEW_TASK,
+        disclosures.TELL_TASK,
+    }
+)
+
+
 def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
     """The page on which this task is done."""
     kind, subject = str(task["kind"]), str(task["subject_id"])
@@ -96,7 +111,9 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/programmes/{subject}"
     if kind == programmes.ORPHAN_TASK:
         return f"/cases/{subject}"
-    if kind in (alerts.TASK, alerts.QUESTION_TASK, alerts.CANCEL_TASK):
+    if kind == alerts_outside.TASK:
+        return f"/alerts/outside/{subject}"
+    if kind in _ALERT_TASKS:
         return f"/alerts/{subject}"
     if kind.startswith("message-") and alerts.is_alert(db, subject):
         return f"/alerts/{subject}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On paper, as tagged PDF: the consent to be signed, the person's own copy, a referral for who has no node.
+"""On paper, as tagged PDF: the consent to be signed, her own copy, a referral for who has no node, an alert.
 
 A paper is made when somebody asks for it and is kept nowhere here. It holds only what its page holds, and it loads
 nothing: no address is followed while it is made.
@@ -8,16 +8,22 @@ nothing: no address is followed while it is made.
 from __future__ import annotations
 
 import asyncio
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
+from node.casework import evidence
 from node.office import audit
 from node.web.pages import case, refer, render, thread
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit
+from protocol import evidence as proof
+from protocol import identity
+from protocol.encoding import moment
 from protocol.errors import LocalError
 
 #: Laying out a page takes a core for up to a second: one at a time, and the pages of others go on meanwhile.
@@ -45,7 +51,33 @@ async def referral_form(visit: Visit) -> web.StreamResponse:
     return await _paper(visit, "paper_referral.html", visit.params["referral"], referral=found["referral"])
 
 
-async def _paper(visit: Visit, name: str, subject: str, **values: Any) -> web.StreamResponse:
+async def alert_form(visit: Visit) -> web.StreamResponse:
+    """An alert as evidence that people can read: who signed what and who received it. The proof itself is inside."""
+    alert_id = visit.params["alert"]
+    raw = await visit.do(evidence.export_alert, alert_id=alert_id)
+    found = proof.verify(raw)
+    said = []
+    for message in found.messages:
+        texts = {str(section): msgspec.json.decode(text) for section, text in message.texts.items()}
+        times = {"at": moment(message.created), "got": None if message.received is None else moment(message.received)}
+        said.append({"message": message, "said": texts.pop("narrative", {}), "person": texts, **times})
+    return await _paper(
+        visit,
+        "paper_alert.html",
+        alert_id,
+        attached=raw,
+        said=said,
+        peers=found.agencies,
+        prints={agency: identity.fingerprint(agency, peer.root.hash) for agency, peer in found.agencies.items()},
+        marking=next((m.marking for m in found.messages if m.marking is not None), None),
+        made_by=found.agencies[found.exported_by].name,
+        thread=found.thread,
+    )
+
+
+async def _paper(
+    visit: Visit, name: str, subject: str, attached: bytes | None = None, **values: Any
+) -> web.StreamResponse:
     tongue = language(visit.query.get("in", visit.language.tag))
     html = render.template(
         tongue,
@@ -56,7 +88,7 @@ async def _paper(visit: Visit, name: str, subject: str, **values: Any) -> web.St
         **values,
     )
     async with _ONE_AT_A_TIME:
-        made = await asyncio.to_thread(make_pdf, html)
+        made = await asyncio.to_thread(make_pdf, html, attached)
     await visit.write(audit.record, visit.now, visit.actor.staff_id, "paper.make", subject)
     response = web.Response(body=made, content_type="application/pdf")
     # The name says nothing about anybody: it stays in the list of downloads.
@@ -64,10 +96,13 @@ async def _paper(visit: Visit, name: str, subject: str, **values: Any) -> web.St
     return response
 
 
-def make_pdf(html: str) -> bytes:
-    """The page as PDF/UA-1: tagged, with its language. Raises LocalError `no-paper` where nothing can make one."""
+def make_pdf(html: str, attached: bytes | None = None) -> bytes:
+    """The page as PDF/UA-1: tagged, with its language; `attached` is a file of evidence that is put into it.
+
+    Raises LocalError `no-paper` where nothing can make one.
+    """
     try:
-        from weasyprint import CSS, HTML
+        from weasyprint import CSS, HTML, Attachment
         from weasyprint.urls import URLFetcher
     except (ImportError, OSError):
         raise LocalError(
@@ -77,7 +112,9 @@ def make_pdf(html: str) -> bytes:
         ) from None
     fetcher = URLFetcher(allowed_protocols=[])
     style = CSS(string=_style(), url_fetcher=fetcher)
-    pdf: bytes = HTML(string=html, url_fetcher=fetcher).write_pdf(stylesheets=[style], pdf_variant="pdf/ua-1")
+    files = [] if attached is None else [Attachment(file_obj=io.BytesIO(attached), name="evidence.json")]
+    page = HTML(string=html, url_fetcher=fetcher)
+    pdf: bytes = page.write_pdf(stylesheets=[style], pdf_variant="pdf/ua-1", attachments=files)
     return pdf
 
 
@@ -90,4 +127,5 @@ PAGES: Final = [
     Page("/refer/{draft}/consent/paper", consent_form),
     Page("/cases/{case}/consents/{consent}/paper", her_copy),
     Page("/referrals/{referral}/paper", referral_form),
+    Page("/alerts/{alert}/paper", alert_form),
 ]

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, drafts, forms, programmes
+from node.casework import capacity, cases, disclosures, drafts, forms, programmes
 from node.casework.calendars import peer_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
@@ -54,7 +54,12 @@ def _presets(services: list[str]) -> set[str]:
 
 async def show_need(visit: Visit) -> web.StreamResponse:
     """What is needed, and how soon. A new draft, or one that she comes back to."""
-    draft = await _load(visit) if "draft" in visit.params else _begun(visit.query)
+    draft = _begun(visit.query)
+    if "draft" in visit.params:
+        draft = await visit.read(drafts.load, visit.services.here, visit.actor, visit.params["draft"])
+        if draft.get("kind") == disclosures.KIND:
+            # The list of drafts does not know what is in them.
+            return go(f"/alert/person/{visit.params['draft']}")
     listed = await visit.read(office_desks.list_desks)
     known = await visit.read(programmes.names)
     today = visit.dates.field(visit.now)[:10]
@@ -419,8 +424,11 @@ async def _load(visit: Visit) -> dict[str, Any]:
 
 
 async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
-    """One's own draft."""
-    return await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
+    """One's own draft of a referral."""
+    draft = await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
+    if draft.get("kind") == disclosures.KIND:
+        raise drafts.unknown()
+    return draft
 
 
 async def _save(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:

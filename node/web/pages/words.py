@@ -209,6 +209,10 @@ TASK: Final = {
     "alert-waiting": N_("An alert waits to be acknowledged."),
     "alert-question": N_("There is a question or an answer about an alert."),
     "alert-cancel": N_("The sender of an alert asks to stop. Confirm it."),
+    "alert-unconfirmed": N_("Nobody has confirmed that an alert was stopped. Telephone the liaison."),
+    "alert-outside": N_("An alert to a liaison without a node is not acknowledged. Telephone again."),
+    "review-disclosure": N_("A colleague had to act alone in an emergency. Look at it, and agree or take it back."),
+    "tell-her": N_("A person has to be told what was said of her without her consent."),
     "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
     "absence-uncovered": N_("A colleague is away, and her cover may not see or cannot read part of what is open."),
     "node-restored": N_("The node was restored from a backup. Tell everybody: what was done here after it is missing."),
@@ -235,6 +239,26 @@ ALERT_ASKED: Final = {
     "advise": N_("Advise us"),
     "record": N_("Keep it on record"),
     "do-not-approach": N_("Do not approach; be ready"),
+}
+ALERT_FORM: Final = {
+    "place-or-pattern": N_("It names nobody."),
+    "pseudonymous-person": N_("Of somebody who is described, and not named."),
+    "identified-person": N_("Of somebody who is named."),
+}
+ALERT_BASIS: Final = {
+    "consent": N_("She has released this herself."),
+    "vital-interests": N_("Without her consent: a life is in danger, and she cannot be asked."),
+    "legal-obligation": N_("Without her consent: a law or a court obliges."),
+    "child-protection": N_("Without her consent: to protect a child."),
+}
+#: What came of an alert, as it is shown to the person.
+ALERT_FOR_HER: Final = {
+    "accepted": N_("They have taken it on."),
+    "refused": N_("They cannot take it on. We look for another way with you."),
+    "acted": N_("They have done something about it."),
+    "no-action": N_("They have looked at it, and do nothing now."),
+    "closed": N_("It is finished there."),
+    "cancelled": N_("We stopped it, as you wished."),
 }
 ALERT_KNOWN: Final = {
     "saw": N_("I saw it myself"),
@@ -264,6 +288,11 @@ ALERT_ACTION: Final = {
     "close": N_("Closed"),
     "ask": N_("Question"),
     "answer": N_("Answer"),
+    "update": N_("An answer"),
+    "withdraw": N_("Sharing was stopped"),
+    "locked": N_("The data is locked."),
+    "erased": N_("Erased and signed."),
+    "approve": N_("A second person has approved it"),
     "cancel": N_("Asked to stop"),
     "confirm-cancel": N_("Stopped, as asked"),
     "cancel-confirm": N_("Stopped, as asked"),
@@ -500,6 +529,8 @@ FIELD: Final = {
     "their_number": N_("Their number"),
     "agreed_by_telephone_with": N_("Agreed by telephone with"),
     "case_code": N_("Case code"),
+    "pseudonym": N_("A word for her between the two desks"),
+    "description": N_("How she can be recognised"),
     "name": N_("Name"),
     "birth_date": N_("Date of birth"),
     "age_band": N_("Age"),
@@ -672,6 +703,9 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "alert-urgency-short": ALERT_URGENCY_SHORT,
     "alert-asked": ALERT_ASKED,
     "alert-known": ALERT_KNOWN,
+    "alert-for-her": ALERT_FOR_HER,
+    "alert-form": ALERT_FORM,
+    "alert-basis": ALERT_BASIS,
     "alert-status": ALERT_STATUS,
     "alert-action": ALERT_ACTION,
     "alert-step": ALERT_STEP,

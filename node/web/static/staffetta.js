@@ -63,13 +63,35 @@
     }, 20000);
   }
 
+  // What somebody chose on this device: whether a tone sounds, whether a key acknowledges. A device that keeps nothing
+  // has the tone and not the key.
+  const remembered = (name) => {
+    try { return (localStorage.getItem(name) ?? (name === "sound" ? "yes" : "no")) === "yes"; }
+    catch { return name === "sound"; }
+  };
+  const device = document.getElementById("device");
+  if (device) {
+    device.hidden = false;
+    for (const box of device.querySelectorAll("[data-remember]")) {
+      box.checked = remembered(box.dataset.remember);
+      box.addEventListener("change", () => {
+        try { localStorage.setItem(box.dataset.remember, box.checked ? "yes" : "no"); } catch { /* kept for this page */ }
+      });
+    }
+  }
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select");
+    if (typing || event.ctrlKey || event.altKey || event.metaKey || event.repeat || !remembered("key")) return;
+    document.querySelector(`button[data-key="${CSS.escape(event.key.toLowerCase())}"]`)?.click();
+  });
+
   // More alerts wait than before: the title says so, and a tone sounds where the device lets it.
   let loud = Number(document.getElementById("live")?.dataset.loud || 0);
   const title = document.title;
   const call = () => {
     const now = Number(document.getElementById("live")?.dataset.loud || 0);
     document.title = now ? `(${now}) ${title}` : title;
-    if (now > loud && window.AudioContext) {
+    if (now > loud && window.AudioContext && remembered("sound")) {
       const sound = new AudioContext(), tone = sound.createOscillator();
       tone.frequency.value = 880;
       tone.connect(sound.destination);
