@@ -235,20 +235,13 @@ def _answer(
     row = _find(db, content, Side.SOURCE)
     action = Action(content.action)
     state = _arrive(row, Party.TARGET, action)
-    values: dict[str, Any] = {**referrals.state_values(state), "version": row.version + 1}
-    if row.received_at is None:
-        values["received_at"] = now
-    if action is not Action.RECEIVE and row.acknowledged_at is None:
-        values["acknowledged_at"] = now
-    if action in (Action.ACCEPT, Action.REJECT):
-        values["decided_at"] = now
-    if state.status in FINAL:
-        values["ended_at"] = now
-    if isinstance(content, messages.ReferralUpdate):
-        values["business_status"] = content.business_status or row.business_status
-        values["resume_by"] = None if content.resume_by is None else moment(content.resume_by)
-        if content.arrive_by is not None:
-            values["arrive_by"] = moment(content.arrive_by)
+    update_of = content if isinstance(content, messages.ReferralUpdate) else None
+    resume_by = None if update_of is None or update_of.resume_by is None else moment(update_of.resume_by)
+    arrive_by = None if update_of is None or update_of.arrive_by is None else moment(update_of.arrive_by)
+    business_status = None if update_of is None else update_of.business_status
+    values = referrals.answered_values(
+        row, action, state, now, business_status=business_status, resume_by=resume_by, arrive_by=arrive_by
+    )
     referrals.store(db, row, values, now)
     if action is Action.ACCEPT and row.kind == Kind.TRANSFER:
         programmes.moved(db, now, row)

@@ -11,24 +11,26 @@ import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.casework import cases, records
-from node.exchange import outbox
+from node.exchange import outbox, peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage import tables
 from node.storage.here import NODE, Here
-from node.storage.tables import messages, referrals, release_events, releases, threads, withdrawals
+from node.storage.tables import agencies, messages, referrals, release_events, releases, threads, withdrawals
 from protocol import consent, crypto
-from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Role, Section
+from protocol.codes import Basis, ConsentState, Onward, Purpose, Role, Section
 from protocol.consent import Details, Event, Release, Withdrawal
 from protocol.encoding import encode, moment, seconds
 from protocol.errors import LocalError, say
 from protocol.messages import Claim, ConsentWithdraw
 
+#: An agency without a node is told to stop and to erase by telephone; who answered is written down.
+OUTSIDE_TASK: Final = "outside-erase"
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
 _PERMITTED = select(releases.c.id).where(
     releases.c.id.in_(bindparam("ids", expanding=True)),
@@ -64,9 +66,7 @@ def record_consent(
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
-    member = here.directory.members.get(agency)
-    if member is None:
-        raise LocalError("peer-unknown", "This agency is not known here. Exchange an invite with it first.")
+    agency_type = peers.recipient_type(db, here, agency)
     until = now + timedelta(days=consent.DEFAULT_DAYS) if valid_until is None else valid_until
     release = Release(
         id=crypto.new_id(),
@@ -83,7 +83,7 @@ def record_consent(
         has_reason=bool(details.reason),
         has_rule=bool(details.rule),
     )
-    consent.check_release(release, AgencyType(member.peer.type))
+    consent.check_release(release, agency_type)
     if basis is Basis.CONSENT:
         consent.check_details(details, is_minor=is_minor)
     record_id = records.save(
@@ -318,6 +318,9 @@ def _tell(db: Connection, here: Here, now: datetime, row: Any, thread_id: str, a
             "duty_at": moment(asked.answer_by()),
         },
     )
+    if peers.has_no_node(db, here, row.agency):
+        desk = db.execute(select(threads.c.desk_id).where(threads.c.id == thread_id)).scalar()
+        tasks.open_task(db, now, OUTSIDE_TASK, message.id, desk_id=desk, due_at=moment(asked.answer_by()))
     return message.id
 
 
@@ -341,12 +344,19 @@ def show_consents(db: Connection, actor: Actor, case_id: str) -> list[dict[str, 
     """The releases of a case and who holds what under each: locked, erased, kept, or not answered yet."""
     cases.load(db, actor, case_id)
     found = []
-    for row in db.execute(select(releases).where(releases.c.case_id == case_id, releases.c.ours.is_(True))):
+    query = (
+        select(releases, agencies.c.name.label("agency_name"), agencies.c.outside)
+        .join(agencies, agencies.c.agency == releases.c.agency)
+        .where(releases.c.case_id == case_id, releases.c.ours.is_(True))
+    )
+    for row in db.execute(query):
         answers = db.execute(select(withdrawals).where(withdrawals.c.release_id == row.id)).mappings()
         found.append(
             {
                 "id": row.id,
                 "agency": row.agency,
+                "agency_name": row.agency_name,
+                "outside": row.outside,
                 "purposes": json.loads(row.purposes),
                 "sections": json.loads(row.sections),
                 "state": row.state,

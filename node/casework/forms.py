@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from node.casework import approvals, cases, consents, drafts, referrals
+from node.exchange import peers
 from node.office.actor import Actor
 from node.storage.here import Here
 from protocol import consent
@@ -155,7 +156,9 @@ def send_draft(
         approved_by = approvals.use(db, now, draft_id=draft_id, form=form, asked_by=actor.staff_id)
     if not drafts.discard(db, actor, draft_id):
         raise LocalError("unknown-draft", "This was sent already, or discarded. Nothing was sent twice.")
-    police = here.directory.require_verified(agency).type is AgencyType.LAW_ENFORCEMENT
+    if not peers.has_no_node(db, here, agency):
+        here.directory.require_verified(agency)
+    police = peers.recipient_type(db, here, agency) is AgencyType.LAW_ENFORCEMENT
     if part_of is not None:
         referrals.load(db, actor, part_of)
     if case_id is None:

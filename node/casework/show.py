@@ -21,7 +21,16 @@ from node.storage.tables import referrals as rows
 from protocol import record, referral
 from protocol.codes import MessageType, Section
 from protocol.errors import LocalError, ProtocolError
-from protocol.messages import Concerning, Peek, ReferralOutcome, ReferralRequest, ReferralUpdate, Threaded, parse
+from protocol.messages import (
+    Concerning,
+    Peek,
+    ReferralCancelConfirm,
+    ReferralOutcome,
+    ReferralRequest,
+    ReferralUpdate,
+    Threaded,
+    parse,
+)
 
 LIST_MAX: Final = 200
 #: Messages of one referral that are shown; a thread may hold more, an earlier part can be asked for by a later stage.
@@ -35,6 +44,7 @@ PEER: Final = (
     agencies.c.met_at,
     agencies.c.verified_at,
     agencies.c.silent_after_hours,
+    agencies.c.outside,
 )
 _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
@@ -58,6 +68,8 @@ def list_referrals(
 
 def silent_since(row: Any, now: datetime) -> datetime | None:
     """Since when this agency has not been heard, if that is longer than its limit. `row` has what `PEER` selects."""
+    if row.outside:  # it is told by telephone; there is no node that could be heard
+        return None
     since: datetime = row.heard_at or row.verified_at or row.met_at
     return since if now - since >= timedelta(hours=row.silent_after_hours) else None
 
@@ -80,6 +92,7 @@ def summary(row: Any, now: datetime) -> dict[str, Any]:
         "side": row.side,
         "peer": row.peer,
         "peer_name": row.peer_name,
+        "outside": bool(row.outside),
         "silent_since": silent_since(row, now),
         "kind": row.kind,
         "priority": row.priority,
@@ -137,6 +150,8 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
         if isinstance(content, ReferralRequest) and content.id != referral_id:
             continue
         shown["history"].append(_act(here, message, content))
+        if shown["outside"] and isinstance(content, (ReferralUpdate, ReferralOutcome, ReferralCancelConfirm)):
+            shown["history"][-1]["by"] = "told"
         if content.attachments:
             shown["history"][-1]["what"] = "attach"
         if message.locked_at is not None:

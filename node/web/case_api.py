@@ -143,7 +143,8 @@ def _checked(form: _Form) -> dict[Section, bytes]:
     return sections
 
 
-def _aware(moment: datetime | None) -> datetime | None:
+def aware(moment: datetime | None) -> datetime | None:
+    """The moment, if it says its zone. Raises LocalError `zone`."""
     if moment is not None and moment.tzinfo is None:
         raise LocalError("zone", "A moment needs its zone, for example 2027-03-31T18:00:00+02:00.")
     return moment
@@ -188,7 +189,7 @@ async def record_consent(call: Call) -> Any:
         purposes=body.purposes,
         sections=body.sections,
         details=body.details,
-        valid_until=_aware(body.valid_until),
+        valid_until=aware(body.valid_until),
         onward=body.onward,
         onward_to=body.onward_to,
         basis=body.basis,
@@ -198,7 +199,7 @@ async def record_consent(call: Call) -> Any:
 
 
 async def renew_consent(call: Call) -> Any:
-    until = _aware(call.body.valid_until)
+    until = aware(call.body.valid_until)
     await call.write(consents.renew, call.actor, call.now, call.params["consent"], until)
     return {"renewed": True}
 
@@ -237,7 +238,7 @@ async def send_referral(call: Call) -> Any:
         sections=_checked(body.sections),
         kind=body.kind,
         priority=body.priority,
-        needed_by=_aware(body.needed_by),
+        needed_by=aware(body.needed_by),
         backstop=body.backstop,
         part_of=body.part_of,
     )
@@ -262,8 +263,8 @@ async def act(call: Call) -> Any:
         text=body.text,
         staff_id=body.staff,
         business_status=body.business_status,
-        resume_by=_aware(body.resume_by),
-        arrive_by=_aware(body.arrive_by),
+        resume_by=aware(body.resume_by),
+        arrive_by=aware(body.arrive_by),
         risk=body.risk,
     )
     return {"status": state.status, "cancellation_requested": state.cancellation_requested}

@@ -114,6 +114,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "staff": ("ada", "/staff"),
         "desks": ("ada", "/desks"),
         "agencies": ("ada", "/agencies"),
+        "outside": ("ada", "/outside"),
         "trail": ("ada", "/trail"),
         "me": ("ada", "/me"),
         "passkeys": ("ada", "/me/passkeys"),

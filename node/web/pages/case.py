@@ -11,7 +11,8 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, erasure, followups, programmes, show, silence
+from node.casework import cases, consents, erasure, followups, outside, programmes, show, silence
+from node.exchange import peers
 from node.office import audit, staff
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit, go
@@ -40,11 +41,15 @@ async def show_case(visit: Visit) -> web.StreamResponse:
         found = cases.read_case(db, here, actor, case_id)
         threads = {thread["id"] for thread in found["threads"]}
         listed = show.list_referrals(db, here, actor, now, include_ended=True)
+        agreed = consents.show_consents(db, actor, case_id)
+        asked = [w["id"] for release in agreed if release["outside"] for w in release["withdrawals"]]
         return {
             "case": found,
             "sections": _decoded(found["sections"]),
             "referrals": [row for row in listed if row["thread"] in threads],
-            "consents": consents.show_consents(db, actor, case_id),
+            "consents": agreed,
+            "told": outside.answers(db, here, actor, asked),
+            "agencies": peers.names(db),
             "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
             "names": staff.names(db),
             "gone": silence.is_gone(db, found["transferred_to"], now),
@@ -52,9 +57,7 @@ async def show_case(visit: Visit) -> web.StreamResponse:
         }
 
     found = await visit.read(look)
-    members = visit.services.here.directory.members
-    agencies = {agency: member.peer.name for agency, member in members.items()}
-    return visit.page("case.html", visit.say("Case"), agencies=agencies, **found)
+    return visit.page("case.html", visit.say("Case"), **found)
 
 
 async def show_edit(visit: Visit) -> web.StreamResponse:
@@ -93,13 +96,7 @@ async def consent_of(visit: Visit) -> dict[str, Any]:
 
 async def show_renew(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
-    return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=agency_of(visit, release))
-
-
-def agency_of(visit: Visit, release: Mapping[str, Any]) -> str:
-    """The name of the agency that a release is for."""
-    member = visit.services.here.directory.members.get(release["agency"])
-    return "" if member is None else member.peer.name
+    return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=release["agency_name"])
 
 
 async def renew(visit: Visit) -> web.StreamResponse:
@@ -116,7 +113,7 @@ async def renew(visit: Visit) -> web.StreamResponse:
 
 async def show_withdraw(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
-    return visit.page("withdraw.html", visit.say("Stop sharing"), release=release, agency_to=agency_of(visit, release))
+    return visit.page("withdraw.html", visit.say("Stop sharing"), release=release, agency_to=release["agency_name"])
 
 
 async def withdraw(visit: Visit) -> web.StreamResponse:
@@ -137,10 +134,27 @@ async def withdraw(visit: Visit) -> web.StreamResponse:
     return go(f"/cases/{visit.params['case']}?done=withdrawn")
 
 
+async def enter_answer(visit: Visit) -> web.StreamResponse:
+    """What an agency without a node says it did with what it had."""
+    if visit.get("erased") not in ("yes", "no"):
+        visit.problem("erased", "Choose yes or no.")
+    if not visit.get("told_by"):
+        visit.problem("told_by", "Write down who told you, and how: it is all the proof there is.")
+    visit.refuse_if_problems()
+    await visit.do(
+        outside.answer_withdrawal,
+        withdrawal_id=visit.params["withdrawal"],
+        told_by=visit.get("told_by"),
+        erased=visit.get("erased") == "yes",
+        text=visit.get("text"),
+    )
+    return go(f"/cases/{visit.params['case']}?done=saved")
+
+
 async def show_copy(visit: Visit) -> web.StreamResponse:
     """Her copy: what she agreed to and how she stops it, in her language, to be printed or read aloud."""
     release = await consent_of(visit)
-    agency_to = agency_of(visit, release)
+    agency_to = release["agency_name"]
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
 
@@ -171,9 +185,7 @@ async def show_export(visit: Visit) -> web.StreamResponse:
 
     found = await visit.read(look)
     await visit.write(audit.record, visit.now, visit.actor.staff_id, "case.export", case_id)
-    members = visit.services.here.directory.members
-    agencies = {agency: member.peer.name for agency, member in members.items()}
-    return visit.page("export.html", visit.say("Everything we hold"), agencies=agencies, **found)
+    return visit.page("export.html", visit.say("Everything we hold"), **found)
 
 
 def _decoded(sections: Mapping[Any, Any]) -> dict[str, Any]:
@@ -218,6 +230,7 @@ PAGES: Final = [
     Page("/cases/{case}/close", None, close, again=show_case),
     Page("/cases/{case}/consents/{consent}/renew", show_renew, renew),
     Page("/cases/{case}/consents/{consent}/withdraw", show_withdraw, withdraw),
+    Page("/cases/{case}/withdrawals/{withdrawal}", None, enter_answer, again=show_case),
     Page("/cases/{case}/consents/{consent}/copy", show_copy),
     Page("/cases/{case}/export", show_export),
     Page("/withdrawals", list_withdrawals),

@@ -28,14 +28,14 @@ _STYLE: Final = Path(__file__).resolve().parents[1] / "static" / "paper.css"
 async def consent_form(visit: Visit) -> web.StreamResponse:
     """What she is asked, part by part, in her language, with places for her answers and how they were given."""
     draft = await refer.load_draft(visit, visit.params["draft"])
-    values = refer.consent_page(visit, draft)
+    values = await refer.consent_page(visit, draft)
     return await _paper(visit, "paper_consent.html", visit.params["draft"], **values)
 
 
 async def her_copy(visit: Visit) -> web.StreamResponse:
     """What she agreed to and how she stops it: hers to keep."""
     release = await case.consent_of(visit)
-    agency_to = case.agency_of(visit, release)
+    agency_to = release["agency_name"]
     return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to)
 
 

@@ -6,14 +6,15 @@ Every step is kept as a sealed draft, so that she can stop at any of them. Nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, drafts, forms, programmes
-from node.casework.calendars import peer_calendar
+from node.casework import capacity, cases, drafts, forms, outside, programmes
+from node.casework.calendars import peer_calendar, profile_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
 from node.web.pages import words
@@ -22,10 +23,10 @@ from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol import consent, crypto, referral
+from protocol.calendar import Calendar
 from protocol.codes import AgencyType, Kind, Priority, Risk, Section
 from protocol.consent import Collected, Details
 from protocol.directory import Standing
-from protocol.encoding import seconds
 from protocol.errors import LocalError, say
 
 #: Until when a consent may be offered to be used; the first is what is proposed.
@@ -115,7 +116,8 @@ async def show_agency(visit: Visit) -> web.StreamResponse:
         await visit.services.worker.look_around(LOOK_SECONDS)
     wanted = visit.query.get("language", "")
     area = visit.query.get("area", "")
-    found = desks_of_members(visit.services.here, visit.now, draft, wanted, area)
+    listed = await visit.read(outside.list_desks)
+    found = desks_to_choose(visit.services.here, visit.now, draft, wanted, area, listed)
     said = await visit.read(capacity.standing_answers, visit.actor, visit.now)
     return visit.page(
         "refer_agency.html",
@@ -128,11 +130,40 @@ async def show_agency(visit: Visit) -> web.StreamResponse:
     )
 
 
-def desks_of_members(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str) -> list[dict[str, Any]]:
-    """The desks of the members: those that offer what is needed first, each with whether it is open now."""
+def desks_to_choose(
+    here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str, listed: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The desks of the members and, `listed`, of agencies without a node: those that offer what is needed first, each
+    with whether it is open now.
+    """
     asked = {int(service) for service in draft.get("services", ())}
     priority = Priority(draft.get("priority", Priority.NORMAL))
-    found = []
+    found: list[dict[str, Any]] = []
+
+    def add(agency: tuple[str, str, str], desk: tuple[str, str], said: Any, calendar: Calendar, **more: Any) -> None:
+        if wanted and said.languages and wanted not in said.languages:
+            return
+        if area and said.areas and not any(area.casefold() in a.casefold() for a in said.areas):
+            return
+        found.append(
+            {
+                "key": f"{agency[0]}/{desk[0]}",
+                "agency": agency[1],
+                "type": agency[2],
+                "desk": desk[1],
+                "fits": bool(asked & set(said.services)),
+                "services": [str(service) for service in said.services],
+                "areas": said.areas,
+                "languages": said.languages,
+                "accepting": said.accepting,
+                "telephone": said.telephone,
+                "open": calendar.is_open(now),
+                "opens": calendar.next_open(now),
+                "answer_by": referral.acknowledge_by(priority, now, calendar),
+                **more,
+            }
+        )
+
     for member in here.directory.members.values():
         peer = member.peer
         if member.standing is Standing.BLOCKED or peer.type is AgencyType.LAW_ENFORCEMENT:
@@ -141,36 +172,32 @@ def desks_of_members(here: Here, now: datetime, draft: dict[str, Any], wanted: s
             entry = desk.entry
             if now.timestamp() >= desk.key_until:
                 continue
-            if wanted and entry.languages and wanted not in entry.languages:
-                continue
-            if area and entry.areas and not any(area.casefold() in a.casefold() for a in entry.areas):
-                continue
-            calendar = peer_calendar(peer, desk)
-            found.append(
-                {
-                    "key": f"{peer.agency}/{desk.id}",
-                    "agency": peer.name,
-                    "desk": entry.name,
-                    "type": peer.type,
-                    "fits": bool(asked & set(entry.services)),
-                    "services": [str(service) for service in entry.services],
-                    "areas": entry.areas,
-                    "languages": entry.languages,
-                    "accepting": entry.accepting,
-                    "telephone": entry.telephone,
-                    "open": calendar.is_open(now),
-                    "opens": calendar.next_open(now),
-                    "answer_by": referral.acknowledge_by(priority, now, calendar),
-                    "verified": member.standing is Standing.VERIFIED,
-                }
+            add(
+                (peer.agency, peer.name, peer.type),
+                (desk.id, entry.name),
+                entry,
+                peer_calendar(peer, desk),
+                verified=member.standing is Standing.VERIFIED,
+                outside=False,
             )
+    # Responsibility does not move to an agency whose clock nobody keeps.
+    for known in listed if draft.get("kind") != Kind.TRANSFER else ():
+        add(
+            (known["agency"], known["agency_name"], known["type"]),
+            (known["id"], known["name"]),
+            known["profile"],
+            profile_calendar(here, known["profile"]),
+            verified=True,
+            outside=True,
+        )
     return sorted(found, key=lambda d: (not d["verified"], not d["fits"], not d["accepting"], d["agency"], d["desk"]))
 
 
 async def agency(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     name, _, desk = visit.get("desk").partition("/")
-    known = desks_of_members(visit.services.here, visit.now, draft, "", "")
+    listed = await visit.read(outside.list_desks)
+    known = desks_to_choose(visit.services.here, visit.now, draft, "", "", listed)
     found = next((d for d in known if d["key"] == visit.get("desk")), None)
     if found is None:
         visit.problem("desk", "Choose one of the desks.")
@@ -243,26 +270,37 @@ def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
 async def show_consent(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     return visit.page(
-        "refer_consent.html", visit.say("What may we share?"), **consent_page(visit, draft), languages_all=NAMES
+        "refer_consent.html", visit.say("What may we share?"), **await consent_page(visit, draft), languages_all=NAMES
     )
 
 
-def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+async def recipient(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    """To whom the draft would go. Raises LocalError `draft-incomplete` if that was not chosen, or is gone."""
+    here = visit.services.here
+    listed = await visit.read(outside.list_desks)
+    key = f"{draft.get('agency', '')}/{draft.get('peer_desk', '')}"
+    found = next((d for d in desks_to_choose(here, visit.now, draft, "", "", listed) if d["key"] == key), None)
+    if found is None:
+        raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
+    return found
+
+
+async def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
     """What the consent page shows: every part of what would be sent, to whom, and what was answered so far."""
     sections = sections_of(visit, draft).form
     visit.problems = [problem for problem in visit.problems if "." not in problem["field"] or visit.form]
-    member = visit.services.here.directory.members.get(draft.get("agency", ""))
-    if member is None or not sections:
+    to = await recipient(visit, draft)
+    if not sections:
         raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
-    desk = next((d.entry.name for d in member.peer.desks if d.id == draft["peer_desk"]), "")
     said = draft.get("consent", {})
     fields = visit.form if visit.form.get("notice_language") else dict(said.items())
     spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0]
     return {
         "draft": draft,
         "sections": sections,
-        "agency_to": member.peer.name,
-        "desk_to": desk,
+        "agency_to": to["agency"],
+        "desk_to": to["desk"],
+        "to": to,
         "fields": fields,
         "spoken": spoken,
         "is_minor": is_minor(draft),
@@ -278,7 +316,7 @@ def is_minor(draft: dict[str, Any]) -> bool:
 async def show_turned(visit: Visit) -> web.StreamResponse:
     """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
     draft = await _load(visit)
-    values = consent_page(visit, draft)
+    values = await consent_page(visit, draft)
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
@@ -349,23 +387,16 @@ def _details(visit: Visit, draft: dict[str, Any]) -> Details:
 async def show_preview(visit: Visit) -> web.StreamResponse:
     """Exactly what the recipient will see, and what stays here."""
     draft = await _load(visit)
-    values = consent_page(visit, draft)
+    values = await consent_page(visit, draft)
     agreed = {name for name in values["sections"] if draft.get("consent", {}).get(f"may.{name}") == ["yes"]}
     if not agreed:
         return go(f"/refer/{visit.params['draft']}/consent")
-    member = visit.services.here.directory.members[draft["agency"]]
-    desk = member.peer.desk(draft["peer_desk"], seconds(visit.now))
-    calendar = None if desk is None else peer_calendar(member.peer, desk)
-    priority = Priority(draft["priority"])
     return visit.page(
         "refer_preview.html",
         visit.say("Look once more, then send"),
         agreed=[name for name in values["sections"] if name in agreed],
         kept=[name for name in values["sections"] if name not in agreed],
-        answer_by=None if calendar is None else referral.acknowledge_by(priority, visit.now, calendar),
         files_later=draft["consent"].get("may.attachments") == ["yes"],
-        is_open=None if calendar is None else calendar.is_open(visit.now),
-        telephone="" if desk is None else desk.entry.telephone,
         **{name: value for name, value in values.items() if name != "fields"},
     )
 

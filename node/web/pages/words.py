@@ -185,6 +185,8 @@ TASK: Final = {
     "correction": N_("Something that was sent to you has been corrected. Read it."),
     "erase-or-keep": N_("Somebody has stopped sharing. Erase what you hold, or say which law makes you keep it."),
     "erasure-missing": N_("An agency has not answered a request to erase."),
+    "outside-tell": N_("Something has changed for an agency without a node. Telephone it."),
+    "outside-erase": N_("Somebody has stopped sharing with an agency without a node. Telephone it, ask it to erase."),
     "consent-ended": N_("A consent has ended. Ask whether it is renewed."),
     "followup-due": N_("A follow-up is due."),
     "followup-missed": N_(
@@ -489,6 +491,7 @@ FIELD: Final = {
     "our_number": N_("Our number"),
     "their_number": N_("Their number"),
     "agreed_by_telephone_with": N_("Agreed by telephone with"),
+    "told_by": N_("Told by"),
     "case_code": N_("Case code"),
     "name": N_("Name"),
     "birth_date": N_("Date of birth"),
@@ -618,6 +621,20 @@ DONE: Final = {
 }
 #: All that a notification says (`node.office.post`).
 NOTIFICATION: Final = (N_("Reminder"), N_("There is something to read."))
+#: What an agency without a node tells us, as its own people would say it.
+TOLD: Final = {
+    "acknowledge": N_("they have it and have seen it"),
+    "accept": N_("they accept"),
+    "reject": N_("they cannot take this on now"),
+    "start": N_("first contact was made"),
+    "hold": N_("it has to wait until a date"),
+    "resume": N_("they take it up again"),
+    "label": N_("how it goes"),
+    "complete": N_("it is finished"),
+    "fail": N_("it did not take place"),
+    "cancel-by-target": N_("they have to stop"),
+    "confirm-cancel": N_("they have stopped, as we asked"),
+}
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "status": STATUS,
     "action": ACTION,
@@ -655,6 +672,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "htcds": HTCDS,
     "yes-no": YES_NO,
     "done": DONE,
+    "told": TOLD,
     "handover": HANDOVER,
     "alert-category": ALERT_CATEGORY,
     "alert-urgency": ALERT_URGENCY,
