@@ -23,7 +23,19 @@ from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
 from node import metrics, watch
-from node.casework import absences, alerts, attachments, capacity, drafts, followups, plans, programmes, silence, sweeps
+from node.casework import (
+    absences,
+    alerts,
+    attachments,
+    capacity,
+    drafts,
+    followups,
+    plans,
+    programmes,
+    retention,
+    silence,
+    sweeps,
+)
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
@@ -347,6 +359,7 @@ class Node:
         await self.database.write(silence.watch_desks, self.here, now)
         await self.database.write(silence.watch_peers, self.here, now)
         await self._exhaust(plans.plan_missing, self.here, now)
+        await self.database.write(retention.remind, self.here, now)
         await self.database.write(plans.digest, self.here, now)
         await self.worker.say_alive()
         await self.database.write(alerts.test_paths, self.here, now)

@@ -43,6 +43,7 @@ from node.storage.tables import (
     followups,
     messages,
     outbox,
+    records,
     referrals,
     sessions,
     settings,
@@ -225,7 +226,7 @@ def restore(source: Path, data_dir: Path, key: KemKey, now: datetime, *, ledger:
         try:
             with engine.begin() as db:
                 found = _examine(db)
-                erased = 0 if chosen is None else _erase_again(db, now, chosen)
+                erased = 0 if chosen is None else _erase_again(db, now, chosen, header.agency)
                 here = setup.load_here(db, keystore, Directory())
                 set_setting(db, "epoch", crypto.new_id())
                 set_setting(db, RESTORED, str(header.made_at))
@@ -254,8 +255,8 @@ def _open_keys(folder: Path, now: datetime) -> Keystore:
     return keystore
 
 
-def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
-    """What was erased after the backup was made is erased again, without any key. Returns how many messages."""
+def _erase_again(db: Connection, now: datetime, ledger: Path, us: str) -> int:
+    """What was erased after the backup was made is erased again, without any key. Returns how many pieces."""
     try:
         listed = json.loads(ledger.read_bytes())
         wanted = {(agency, message): {Section(s) for s in json.loads(gone)} for agency, message, gone in listed}
@@ -270,4 +271,8 @@ def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
         if gone:
             erasure.erase_body(db, now, row, sorted(gone))
             count += 1
+    # Records of our own (a case that was erased after its date) are in the list by their ids.
+    for agency, record_id in wanted:
+        if agency == us:
+            count += db.execute(delete(records).where(records.c.id == record_id)).rowcount
     return count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agencies without a node, and their desks."""
+"""Agencies without a node, and their desks; cases kept for so long after they were closed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outside_desks")),
     )
     op.create_index(op.f("ix_outside_desks_agency"), "outside_desks", ["agency"])
+    op.add_column("cases", sa.Column("keep_until", sa.BigInteger(), nullable=True))
+    op.add_column("cases", sa.Column("erased_at", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("cases", "erased_at")
+    op.drop_column("cases", "keep_until")
     op.drop_table("outside_desks")
     op.drop_column("agencies", "outside")

@@ -113,7 +113,7 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     pending.audiences.add(f"desk:{content.desk}")
 
 
-def _release_row(content: messages.ReferralRequest, claim: messages.Claim, now: datetime) -> dict[str, Any]:
+def _release_row(content: messages.Threaded, claim: messages.Claim, now: datetime) -> dict[str, Any]:
     return {
         "id": claim.release,
         "ours": False,
@@ -146,7 +146,8 @@ _WITHDRAWN: Final = (ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.
 
 def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending: Pending) -> None:
     """The releases that the referrals of a batch name, with one query."""
-    claims = [c.consent for c in contents if isinstance(c, messages.ReferralRequest) and c.consent is not None]
+    begins = (messages.ReferralRequest, messages.ReferralNote)
+    claims = [c.consent for c in contents if isinstance(c, begins) and c.consent is not None]
     known: dict[str, _Known] = pending.cache.setdefault("releases", {})
     if claims:
         for row in db.execute(_RELEASES, {"ids": [claim.release for claim in claims]}):
@@ -173,7 +174,7 @@ _RELEASES = select(
 
 
 def _keep_release(
-    db: Connection, now: datetime, content: messages.ReferralRequest, claim: messages.Claim, pending: Pending
+    db: Connection, now: datetime, content: messages.Threaded, claim: messages.Claim, pending: Pending
 ) -> None:
     """The release is stored. Under one that is known already, more may come, and it may have been renewed."""
     known = pending.cache.get("releases", {}).get(claim.release)
@@ -296,11 +297,28 @@ def _void(db: Connection, here: Here, now: datetime, content: messages.ReferralV
 def _note(db: Connection, here: Here, now: datetime, content: messages.ReferralNote, pending: Pending) -> None:
     row = _find(db, content, None)
     claim = content.consent
-    if content.attachments and (claim is None or Section.ATTACHMENTS not in claim.sections):
+    if content.member is not None:
+        _member(db, now, row, content, pending)
+    elif content.attachments and (claim is None or Section.ATTACHMENTS not in claim.sections):
         raise RemoteError("section-not-covered", "A file travels on the consent of its referral, if it covers files.")
     if content.question:
         tasks.open_task(db, now, "question", content.id, desk_id=row.desk_id, staff_id=row.staff_id)
     _tell(pending, row)
+
+
+def _member(db: Connection, now: datetime, row: Any, content: messages.ReferralNote, pending: Pending) -> None:
+    """Another person of the group, on a release of her own: what one of them withdraws does not touch the others."""
+    claim = content.consent
+    if claim is None or claim.release == row.release_id or row.side != Side.TARGET:
+        raise RemoteError("consent-missing", "Everybody in a group comes on a consent of her own.")
+    if claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    if Purpose(row.kind) not in set(claim.purposes):
+        raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
+    others = referrals.members_of(db, content.thread, content.referral)
+    if others.get(content.member or "", claim.release) != claim.release or len(others) > messages.GROUP_MAX:
+        raise RemoteError("unknown-release", "That consent belongs to another person.")
+    _keep_release(db, now, content, claim, pending)
 
 
 def _replace(db: Connection, here: Here, now: datetime, content: messages.SectionReplace, pending: Pending) -> None:

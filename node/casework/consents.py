@@ -58,11 +58,13 @@ def record_consent(
     basis: Basis = Basis.CONSENT,
     approved_by: str = "",
     is_minor: bool = False,
+    who: str = "",
 ) -> str:
     """The person has agreed that this agency may get these sections for these purposes. Returns the release's id.
 
     The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
-    stored sealed. Raises LocalError with what is missing.
+    stored sealed. `who` says whose consent it is, where it is not that of the person the case is about but of somebody
+    who comes along; sealed too. Raises LocalError with what is missing.
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
@@ -94,7 +96,7 @@ def record_consent(
         kind="consent",
         subject_id=release.id,
         desk_id=case.desk_id,
-        sections={Section.NARRATIVE: encode(details)},
+        sections={Section.NARRATIVE: encode(details), **({Section.IDENTITY: encode({"who": who})} if who else {})},
     )
     thread_id = db.execute(select(threads.c.id).where(threads.c.case_id == case_id, threads.c.peer == agency)).scalar()
     db.execute(insert(releases), _row(release, case_id, thread_id, now, record_id))
@@ -238,15 +240,19 @@ def withdraw(
     erase: bool,
     do_not_contact: bool = False,
     confirmed: bool = False,
+    invalid: bool = False,
 ) -> list[str]:
     """Use stops now. Every agency that got data under the release is told; returns the ids of those messages.
 
     `by_person`: she said so herself (else somebody for her). `confirmed`: she has confirmed it by a safe channel, so
-    that an erasure is final at once and not after 72 hours.
+    that an erasure is final at once and not after 72 hours. `invalid`: it never was a consent (she was put under
+    pressure, or was not told); what happened because of it is stopped in the same way.
     """
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = _own_release(db, actor, release_id)
     state = ConsentState.WITHDRAWN if by_person else ConsentState.REVOKED
+    if invalid:
+        state = ConsentState.INVALIDATED
     consent.append([Event(ConsentState(row.state), seconds(row.state_at))], Event(state, seconds(now)))
     db.execute(update(releases).where(releases.c.id == release_id).values(state=state, state_at=now))
     _append(db, release_id, state, now, actor.staff_id)
@@ -338,6 +344,13 @@ def _own_release(db: Connection, actor: Actor, release_id: str) -> Any:
         raise LocalError("unknown-release", "There is no such consent at your desks.")
     cases.load(db, actor, row.case_id)
     return row
+
+
+def whose(db: Connection, here: Here, actor: Actor, release_ids: Collection[str]) -> dict[str, str]:
+    """Of releases that are not the case's own person's: whose they are, as it was written down."""
+    opened = records.latest_of(db, here, actor, "consent", list(release_ids), Section.IDENTITY)
+    said = {release: sections.get(Section.IDENTITY) for release, sections in opened.items()}
+    return {release: str(json.loads(raw)["who"]) for release, raw in said.items() if raw}
 
 
 def show_consents(db: Connection, actor: Actor, case_id: str) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from protocol.codes import (
     BusinessStatus,
     ConsentState,
     Kind,
+    MessageType,
     Priority,
     Purpose,
     Risk,
@@ -41,6 +42,7 @@ from protocol.encoding import encode, seconds
 from protocol.errors import LocalError, say
 from protocol.identity import Desk
 from protocol.messages import (
+    GROUP_MAX,
     ReferralCancel,
     ReferralCancelConfirm,
     ReferralNote,
@@ -50,6 +52,7 @@ from protocol.messages import (
     ReferralVoid,
     SectionReplace,
     Threaded,
+    parse,
 )
 from protocol.referral import FINAL, Action, Party, State, View
 
@@ -87,6 +90,7 @@ def send(
     needed_by: datetime | None = None,
     backstop: str | None = None,
     part_of: str | None = None,
+    members: int | None = None,
 ) -> str:
     """A referral is queued for the desk of the release's agency, sealed; returns its id.
 
@@ -135,6 +139,7 @@ def send(
         needed_by=None if needed_by is None else seconds(needed_by),
         backstop=backstop,
         part_of=part_of,
+        members=members,
     )
     row = {
         "id": message.id,
@@ -448,6 +453,69 @@ def note(
     return message.id
 
 
+def add_member(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    referral_id: str,
+    release_id: str,
+    sections: Mapping[Section, bytes],
+    member_id: str | None = None,
+) -> str:
+    """Another person of a referral goes to the other desk: her sections, under her own release (Specification, 10.6).
+
+    Returns her random id inside this referral; with `member_id`, what was said of her is superseded. What her own
+    consent does not cover is refused. Raises LocalError.
+    """
+    actor.require_role(*referral.ROLES[Action.SEND])
+    row = load(db, actor, referral_id)
+    release = db.execute(_RELEASE, {"release": release_id}).first()
+    if row.side != Side.SOURCE:
+        raise LocalError("not-source", "Only the agency that referred her can add somebody to the referral.")
+    if Status(row.status) in FINAL:
+        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
+    if release is None or not release.ours or release.case_id != row.case_id or release_id == row.release_id:
+        raise LocalError("own-consent", "Everybody in a group has a consent of her own. Ask her apart, and record it.")
+    if not sections:
+        raise LocalError("nothing-agreed", "Nothing may be shared of this person, so there is nothing to send.")
+    agreed = consents.check(release, recipient=row.peer, purpose=Purpose(row.kind), sections=sections, now=now)
+    others = members_of(db, row.thread_id, referral_id)
+    if member_id is not None and others.get(member_id) != release_id:
+        raise LocalError("unknown-member", "There is no such person in this referral.")
+    if member_id is None and len(others) >= GROUP_MAX:
+        raise LocalError("group-full", say("At most {limit} people come along in one referral.", limit=GROUP_MAX))
+    member = member_id or crypto.new_id()
+    outbox.compose(
+        db,
+        here,
+        now,
+        row.thread_id,
+        ReferralNote,
+        sections=sections,
+        readers=readers(db, here, now, row, sections),
+        claim=consents.claim_of(agreed, sections),
+        priority=Priority(row.priority),
+        referral=referral_id,
+        member=member,
+    )
+    audit.record(db, now, actor.staff_id, "referral.member", referral_id, peer=row.peer)
+    return member
+
+
+def members_of(db: Connection, thread_id: str, referral_id: str) -> dict[str, str]:
+    """The others of a group by their ids, each with her release."""
+    of_it = (messages.c.thread_id == thread_id) & (messages.c.referral_id == referral_id)
+    query = select(messages.c.content).where(of_it, messages.c.type == MessageType.REFERRAL_NOTE)
+    found = {}
+    for raw in db.execute(query).scalars():
+        content = parse(raw)
+        if isinstance(content, ReferralNote) and content.member is not None and content.consent is not None:
+            found[content.member] = content.consent.release
+    return found
+
+
 def take_note(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id: str, message_id: str) -> None:
     """The person has read a correction, or answers a question by telephone: its task is done."""
     load(db, actor, referral_id)
@@ -566,5 +634,6 @@ def view_of(row: Mapping[str, Any], state: State) -> View:
         acknowledge_by=row["acknowledge_by"],
         decide_by=row["decide_by"],
         resume_by=row["resume_by"],
-        arrive_by=row["arrive_by"],
+        # Told that she has arrived, nobody waits for her any more.
+        arrive_by=None if row["business_status"] == BusinessStatus.ARRIVED else row["arrive_by"],
     )

@@ -25,6 +25,7 @@ from protocol.messages import (
     Concerning,
     Peek,
     ReferralCancelConfirm,
+    ReferralNote,
     ReferralOutcome,
     ReferralRequest,
     ReferralUpdate,
@@ -141,6 +142,9 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     shown["said"] = []
     shown["locked"] = False
     shown["files"] = []
+    # The others of a group, by their ids: each with what was said of her last, unless she stopped sharing.
+    shown["members"] = {}
+    shown["members_expected"] = 0
     for message in found:
         content = parse(message.content)
         if isinstance(content, Peek) or not isinstance(content, Threaded):
@@ -150,6 +154,12 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
         if isinstance(content, ReferralRequest) and content.id != referral_id:
             continue
         shown["history"].append(_act(here, message, content))
+        if isinstance(content, ReferralRequest):
+            shown["members_expected"] = content.members or 0
+        if isinstance(content, ReferralNote) and content.member is not None and content.consent is not None:
+            shown["history"][-1]["what"] = "member"
+            _add_member(db, actor, content, message, shown)
+            continue
         if shown["outside"] and isinstance(content, (ReferralUpdate, ReferralOutcome, ReferralCancelConfirm)):
             shown["history"][-1]["by"] = "told"
         if content.attachments:
@@ -238,7 +248,37 @@ def _act(here: Here, message: Any, content: Threaded) -> dict[str, Any]:
     return act
 
 
+def _add_member(db: Connection, actor: Actor, content: ReferralNote, message: Any, shown: dict[str, Any]) -> None:
+    claim = content.consent
+    assert claim is not None  # noqa: S101  the caller has looked
+    release = db.execute(select(releases).where(releases.c.id == claim.release)).first()
+    about: dict[str, Any] = {
+        "release": claim.release,
+        "state": None if release is None else release.state,
+        "until": None if release is None else release.valid_until,
+        "locked": message.locked_at is not None,
+        "sections": {},
+    }
+    shown["members"][str(content.member)] = about
+    if message.locked_at is None and message.body_sealed:
+        about["sections"] = _opened(db, actor, content, message)
+
+
 def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any, shown: dict[str, Any]) -> None:
+    readable = _opened(db, actor, content, message)
+    if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
+        shown["sections"].update(readable)
+    elif content.attachments:
+        described = msgspec.json.decode(readable.get(str(Section.ATTACHMENTS), b"{}"))
+        shown["files"].append(
+            {"message": message.id, "at": message.created_at, "refs": content.attachments, **described}
+        )
+    elif readable:
+        shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
+
+
+def _opened(db: Connection, actor: Actor, content: Threaded, message: Any) -> dict[str, msgspec.Raw]:
+    """The sections of one message; none if no desk of the actor has a key."""
     keys = desk_keys_for(db, actor, set(record.parse(message.body_sealed).keyrings))
     context = record.Context(content.sender, content.recipient, content.thread, content.id, message.content_hash)
     for key in keys.values():
@@ -248,17 +288,8 @@ def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any,
             raise LocalError(
                 "unreadable", "A part of this referral cannot be read. Tell your administrator."
             ) from error
-        readable = {str(section): msgspec.Raw(raw) for section, raw in opened.items()}
-        if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
-            shown["sections"].update(readable)
-        elif content.attachments:
-            described = msgspec.json.decode(opened.get(Section.ATTACHMENTS, b"{}"))
-            shown["files"].append(
-                {"message": message.id, "at": message.created_at, "refs": content.attachments, **described}
-            )
-        elif readable:
-            shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
-        return
+        return readable_sections(opened)
+    return {}
 
 
 def readable_sections(opened: dict[Section, bytes]) -> dict[str, msgspec.Raw]:

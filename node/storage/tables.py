@@ -363,6 +363,9 @@ cases = Table(
     Column("stays_at", UtcDateTime),
     # Closed because it turned out to be this other case's person.
     Column("merged_into", String(32)),
+    # After it was closed: kept longer than the agency's date, because a person said why; or erased, its headers kept.
+    Column("keep_until", UtcDateTime),
+    Column("erased_at", UtcDateTime),
     _one_of("risk", Risk),
     _partial("ix_cases_open", "desk_id", "opened_at", where="closed_at IS NULL"),
     _partial("ix_cases_programme", "programme_id", where="closed_at IS NULL"),

@@ -17,8 +17,19 @@ from node.exchange import peers
 from node.exchange.worker import _say_hello
 from node.office.desks import Profile
 from node.storage.tables import followups as followup_rows
-from node.storage.tables import messages, outbox, records, tasks
-from protocol.codes import AgencyType, FollowupOutcome, Kind, Priority, Purpose, Role, Section, Status, StatusReason
+from node.storage.tables import messages, outbox, records, releases, tasks
+from protocol.codes import (
+    AgencyType,
+    BusinessStatus,
+    FollowupOutcome,
+    Kind,
+    Priority,
+    Purpose,
+    Role,
+    Section,
+    Status,
+    StatusReason,
+)
 from protocol.errors import LocalError
 from protocol.identity import Opening
 from protocol.referral import Action
@@ -292,3 +303,34 @@ def test_somebody_of_another_desk_enters_nothing(ngo: Agency) -> None:
         with pytest.raises(LocalError) as refused:
             ngo.store.write(fn, ngo.here, stranger, START, told_by=WHO, **values)
         assert refused.value.code == code
+
+
+def test_a_consent_that_never_was_one_stops_like_a_withdrawal_and_says_so(pair: tuple[Agency, Agency]) -> None:
+    from tests.world import refer as refer_to
+    from tests.world import settle_all
+
+    ngo, shelter = pair
+    sent = refer_to(ngo, shelter)
+    settle_all([ngo, shelter], START)
+    release = shown(ngo, sent)["release"]
+    ngo.do(consents.withdraw, START, release_id=release, by_person=False, erase=True, invalid=True)
+    settle_all([ngo, shelter], START)
+    case = ngo.store.read(lambda db: db.execute(select(releases.c.case_id).where(releases.c.id == release)).scalar())
+    assert ngo.store.read(consents.show_consents, ngo.actor, case)[0]["state"] == "ConsentInvalidated"
+    assert shown(shelter, sent)["locked"]
+
+
+def test_told_that_she_has_arrived_nobody_waits_for_her_any_more(ngo: Agency) -> None:
+    _, _, sent = refer(ngo, write_down(ngo))
+    by = START + timedelta(hours=3)
+    ngo.do(outside.enter, START, referral_id=sent, action=Action.ACCEPT, told_by=WHO, arrive_by=by)
+    assert shown(ngo, sent, by)["attention"] == "overdue"
+    ngo.do(
+        outside.enter,
+        START,
+        referral_id=sent,
+        action=Action.LABEL,
+        told_by=WHO,
+        business_status=BusinessStatus.ARRIVED,
+    )
+    assert shown(ngo, sent, by)["attention"] != "overdue"

@@ -90,7 +90,7 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/agencies"
     if kind in (programmes.ENDS_TASK, programmes.REVIEW_TASK):
         return f"/programmes/{subject}"
-    if kind == programmes.ORPHAN_TASK:
+    if kind in (programmes.ORPHAN_TASK, cases.RETENTION_TASK):
         return f"/cases/{subject}"
     if kind in (alerts.TASK, alerts.QUESTION_TASK, alerts.CANCEL_TASK):
         return f"/alerts/{subject}"

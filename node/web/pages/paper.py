@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from node.casework import subject
 from node.office import audit
 from node.web.pages import case, refer, render, thread
 from node.web.pages.languages import language
@@ -43,6 +44,13 @@ async def referral_form(visit: Visit) -> web.StreamResponse:
     """A referral as it can be read now, with what may be done with it."""
     found = await thread.opened(visit)
     return await _paper(visit, "paper_referral.html", visit.params["referral"], referral=found["referral"])
+
+
+async def everything(visit: Visit) -> web.StreamResponse:
+    """All that we hold about the person, for herself."""
+    case_id = visit.params["case"]
+    found = await visit.do(subject.everything, case_id=case_id)
+    return await _paper(visit, "paper_export.html", case_id, **found)
 
 
 async def _paper(visit: Visit, name: str, subject: str, **values: Any) -> web.StreamResponse:
@@ -87,6 +95,7 @@ def _style() -> str:
 
 
 PAGES: Final = [
+    Page("/cases/{case}/export/paper", everything),
     Page("/refer/{draft}/consent/paper", consent_form),
     Page("/cases/{case}/consents/{consent}/paper", her_copy),
     Page("/referrals/{referral}/paper", referral_form),

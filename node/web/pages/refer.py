@@ -7,13 +7,13 @@ Every step is kept as a sealed draft, so that she can stop at any of them. Nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, drafts, forms, outside, programmes
+from node.casework import capacity, cases, drafts, outside, programmes
 from node.casework.calendars import peer_calendar, profile_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
@@ -24,7 +24,7 @@ from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol import consent, crypto, referral
 from protocol.calendar import Calendar
-from protocol.codes import AgencyType, Kind, Priority, Risk, Section
+from protocol.codes import AgencyType, Kind, Priority, Section
 from protocol.consent import Collected, Details
 from protocol.directory import Standing
 from protocol.errors import LocalError, say
@@ -104,7 +104,7 @@ async def need(visit: Visit) -> web.StreamResponse:
         "programme": visit.get("programme"),
         "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
     }
-    return await _save(visit, draft, "agency")
+    return await save_draft(visit, draft, "agency")
 
 
 # -- 2: who can help -------------------------------------------------------------------------------------------------
@@ -208,8 +208,13 @@ async def agency(visit: Visit) -> web.StreamResponse:
             "closed", "This desk is closed now. Telephone first; then tick the box, and the referral follows at once."
         )
     visit.refuse_if_problems()
+    if draft.get("agency") not in (None, name):
+        # Consent is for one agency by name: whoever was asked is asked again.
+        for asked in (draft, *draft.get("members", {}).values()):
+            asked.pop("consent", None)
+            asked.pop("agreed_at", None)
     draft |= {"agency": name, "peer_desk": desk, "agreed_by_telephone_with": visit.get("agreed_by_telephone_with")}
-    return await _save(visit, draft, "person")
+    return await save_draft(visit, draft, "person")
 
 
 # -- 3: who it is about ----------------------------------------------------------------------------------------------
@@ -233,7 +238,7 @@ async def person(visit: Visit) -> web.StreamResponse:
     if visit.get("next") == "later":
         # Stopping is always possible, whatever is still missing.
         draft["person"] = fields
-        return await _save(visit, draft, "later")
+        return await save_draft(visit, draft, "later")
     sections_of(visit, {**draft, "person": fields})
     if visit.get("contact.contact_permitted") == "yes" and not visit.get("contact.telephone"):
         visit.problem("contact.telephone", "How can the person be reached? Write the number, or choose another answer.")
@@ -244,22 +249,39 @@ async def person(visit: Visit) -> web.StreamResponse:
     if not (visit.get("identity.case_code") or visit.get("identity.name")):
         visit.problem("identity.case_code", "Give a case code. A name is not needed.")
     visit.refuse_if_problems()
+    if fields != draft.get("person"):
+        # She agreed to what stood here before.
+        draft.pop("agreed_at", None)
     draft["person"] = fields
-    return await _save(visit, draft, "consent")
+    return await save_draft(visit, draft, "group" if visit.get("next") == "group" else "consent")
+
+
+#: What is asked of somebody who comes along: as little as a place to sleep needs.
+MEMBER_SECTIONS: Final = {"identity", "contact", "safety", "health"}
 
 
 def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
-    """The sections as the draft has them now, with the worker, the services and who agreed by telephone."""
+    """The sections as the draft has them now, with the worker, the services and who agreed by telephone.
+
+    Of somebody who comes along (a draft with `member`) only what she is asked.
+    """
     before = visit.form
+    fields = draft.get("person", {})
     try:
+        if draft.get("member"):
+            visit.form = fields
+            return FormSections(visit, only=MEMBER_SECTIONS)
+        others = [{**other, "may_say_no": True} for other in draft.get("others", [])]
+        lines = [*fields.get("family.dependants", []), *(other["relation"] for other in others)]
         visit.form = {
-            **draft.get("person", {}),
+            **fields,
+            "family.dependants": ["\n".join(lines)],
             "service.services": draft["services"],
             "service.worker": [visit.handle],
             "service.agreed_by_telephone_with": [draft.get("agreed_by_telephone_with", "")],
-            "safety.risk": draft.get("person", {}).get("risk", []),
+            "safety.risk": fields.get("risk", []),
         }
-        return FormSections(visit)
+        return FormSections(visit, before={"family": {"dependants": others}} if others else None)
     finally:
         visit.form = before
 
@@ -294,7 +316,7 @@ async def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
         raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
     said = draft.get("consent", {})
     fields = visit.form if visit.form.get("notice_language") else dict(said.items())
-    spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0]
+    spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0] or draft.get("spoken", "")
     return {
         "draft": draft,
         "sections": sections,
@@ -310,7 +332,10 @@ async def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_minor(draft: dict[str, Any]) -> bool:
-    return (draft.get("person", {}).get("identity.age_band") or [""])[0] in _MINOR_BANDS
+    """Whether the rules for children hold. Somebody whose age is disputed counts as a child."""
+    fields = draft.get("person", {})
+    is_disputed = fields.get("identity.age_disputed") == ["yes"]
+    return is_disputed or (fields.get("identity.age_band") or [""])[0] in _MINOR_BANDS
 
 
 async def show_turned(visit: Visit) -> web.StreamResponse:
@@ -323,8 +348,15 @@ async def show_turned(visit: Visit) -> web.StreamResponse:
 
 async def agree(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
+    draft |= read_answers(visit, draft)
+    return await save_draft(visit, draft, "preview")
+
+
+def read_answers(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    """What she agreed to, how, and when, from the consent page; refused with everything that is missing."""
     sections = sections_of(visit, draft).form
-    answers = {name: visit.get(f"may.{name}") for name in (*sections, Section.ATTACHMENTS)}
+    asked = tuple(sections) if draft.get("member") else (*sections, Section.ATTACHMENTS)
+    answers = {name: visit.get(f"may.{name}") for name in asked}
     for name, answer in answers.items():
         if answer not in ("yes", "no"):
             visit.problem(f"may.{name}", "Ask about this part, and choose yes or no.")
@@ -338,19 +370,17 @@ async def agree(visit: Visit) -> web.StreamResponse:
         visit.problem("explained_in", "Choose in which language it was explained.")
     if visit.get("days") not in {str(days) for days in DAYS}:
         visit.problem("days", "Choose until when.")
-    if sections and "yes" not in (answers[name] for name in sections):
+    if not draft.get("member") and sections and "yes" not in (answers[name] for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
-    details = _details(visit, {**draft, "consent": consented})
+    details = details_of(visit, {**draft, "consent": consented})
     if not visit.problems:
         consent.check_details(details, is_minor=is_minor(draft))
     visit.refuse_if_problems()
-    draft["consent"] = consented
-    draft["agreed_at"] = visit.now.isoformat()
-    return await _save(visit, draft, "preview")
+    return {"consent": consented, "agreed_at": visit.now.isoformat()}
 
 
-def _details(visit: Visit, draft: dict[str, Any]) -> Details:
+def details_of(visit: Visit, draft: dict[str, Any]) -> Details:
     said = draft["consent"]
 
     def get(name: str) -> str:
@@ -381,60 +411,6 @@ def _details(visit: Visit, draft: dict[str, Any]) -> Details:
         ) from None
 
 
-# -- 5: send ---------------------------------------------------------------------------------------------------------
-
-
-async def show_preview(visit: Visit) -> web.StreamResponse:
-    """Exactly what the recipient will see, and what stays here."""
-    draft = await _load(visit)
-    values = await consent_page(visit, draft)
-    agreed = {name for name in values["sections"] if draft.get("consent", {}).get(f"may.{name}") == ["yes"]}
-    if not agreed:
-        return go(f"/refer/{visit.params['draft']}/consent")
-    return visit.page(
-        "refer_preview.html",
-        visit.say("Look once more, then send"),
-        agreed=[name for name in values["sections"] if name in agreed],
-        kept=[name for name in values["sections"] if name not in agreed],
-        files_later=draft["consent"].get("may.attachments") == ["yes"],
-        **{name: value for name, value in values.items() if name != "fields"},
-    )
-
-
-async def send(visit: Visit) -> web.StreamResponse:
-    """Case, consent and referral in one transaction; a second click finds that it was sent."""
-    try:
-        draft = await _load(visit)
-    except LocalError:
-        return go("/referrals?show=ours&done=already")
-    sections = sections_of(visit, draft)
-    visit.refuse_if_problems()
-    said = draft["consent"]
-    # What she agreed to counts from when she agreed, not from when somebody found time to send it.
-    until = datetime.fromisoformat(draft["agreed_at"]) + timedelta(days=int(said["days"][0]))
-    risk = (draft["person"].get("risk") or [""])[0]
-    sent = await visit.do(
-        forms.send_draft,
-        draft_id=visit.params["draft"],
-        desk_id=draft["desk"],
-        case_id=draft.get("case") or None,
-        agency=draft["agency"],
-        peer_desk=draft["peer_desk"],
-        sections=sections.sections,
-        agreed={Section(name) for name in (*sections.form, Section.ATTACHMENTS) if said.get(f"may.{name}") == ["yes"]},
-        details=_details(visit, draft),
-        valid_until=until,
-        kind=Kind(draft["kind"]),
-        priority=Priority(draft["priority"]),
-        needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
-        risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
-        part_of=draft.get("part_of") or None,
-        programme_id=draft.get("programme") or None,
-        is_minor=is_minor(draft),
-    )
-    return go(f"/referrals/{sent.referral}?done=sent")
-
-
 # -- drafts ----------------------------------------------------------------------------------------------------------
 
 
@@ -452,7 +428,7 @@ async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
     return await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
 
 
-async def _save(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:
+async def save_draft(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:
     """Keep the draft; then on to the next page, or home when she said “later”."""
     draft_id = visit.params.get("draft") or crypto.new_id()
     await visit.do(drafts.save, draft_id=draft_id, desk_id=draft["desk"], form=draft)
@@ -472,6 +448,5 @@ PAGES: Final = [
     Page("/refer/{draft}/person", show_person, person),
     Page("/refer/{draft}/consent", show_consent, agree),
     Page("/refer/{draft}/consent/turned", show_turned),
-    Page("/refer/{draft}/preview", show_preview, send),
     Page("/refer/{draft}/discard", None, discard, again=show_need),
 ]

@@ -74,6 +74,8 @@ async def opened(visit: Visit) -> dict[str, Any]:
         await visit.write(show.record_reading, visit.actor, visit.now, referral_id)
     shown = found["referral"]
     shown["sections"] = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
+    for one in shown["members"].values():
+        one["sections"] = {name: msgspec.json.decode(raw) for name, raw in one["sections"].items()}
     for said in shown["said"]:
         said["sections"] = {name: msgspec.json.decode(raw) for name, raw in said["sections"].items()}
     return found
