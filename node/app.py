@@ -37,6 +37,7 @@ from node.casework import (
     keeping,
     plans,
     programmes,
+    retention,
     silence,
     sweeps,
 )
@@ -424,6 +425,7 @@ class Node:
         await self._exhaust(plans.plan_missing, self.here, now)
         await self.database.write(_in_turn, backstop.keep_up, self.here, now)
         await self.database.write(_in_turn, keeping.watch, now)
+        await self.database.write(_in_turn, retention.remind, self.here, now)
         await self.database.write(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
         await self.database.write(_in_turn, alerts.test_paths, self.here, now)

@@ -30,7 +30,7 @@ from node.storage.database import Database
 from node.storage.here import NODE
 from node.storage.keystore import Keystore
 from node.storage.settings import set_setting
-from node.storage.tables import bodies, messages, settings
+from node.storage.tables import bodies, messages, records, settings
 from protocol import crypto
 from protocol.codes import Role, Section
 from protocol.crypto import KemKey
@@ -84,7 +84,7 @@ def restore(
         engine = backup.open_copy(copy)
         try:
             with engine.begin() as db:
-                erased = 0 if chosen is None else _erase_again(db, now, chosen)
+                erased = 0 if chosen is None else _erase_again(db, now, chosen, header.agency)
                 here = setup.load_here(db, keystore, Directory())
                 set_setting(db, "epoch", crypto.new_id())
                 set_setting(db, RESTORED, str(header.made_at))
@@ -201,8 +201,8 @@ def _name_database(file: Path, database: config.Database) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
-    """What was erased after the backup was made is erased again, without any key. Returns how many messages."""
+def _erase_again(db: Connection, now: datetime, ledger: Path, us: str) -> int:
+    """What was erased after the backup was made is erased again, without any key. Returns how many pieces."""
     try:
         listed = json.loads(ledger.read_bytes())
         wanted = {(agency, message): {Section(s) for s in json.loads(gone)} for agency, message, gone in listed}
@@ -217,4 +217,7 @@ def _erase_again(db: Connection, now: datetime, ledger: Path) -> int:
         for row in db.execute(query.where(messages.c.agency == agency, messages.c.id == message)).all():
             erasure.erase_body(db, now, row, sorted(gone))
             count += 1
+        # Records of our own (a case that was erased after its date) are in the list by their ids.
+        if agency == us:
+            count += db.execute(delete(records).where(records.c.id == message)).rowcount
     return count

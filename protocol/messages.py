@@ -125,13 +125,21 @@ class Threaded(Header, frozen=True, kw_only=True):
     derived_from: Id | None = None
 
 
+#: Who comes together in one referral, besides the person it is about: a family, not a convoy.
+GROUP_MAX: Final = 12
+
+
 class ReferralRequest(Threaded, frozen=True, kw_only=True, tag="referral.request"):
-    """Asks a desk to take somebody on. Its id is the referral's id. `reply_desk` is the source's desk."""
+    """Asks a desk to take somebody on. Its id is the referral's id. `reply_desk` is the source's desk.
+
+    `members`: how many others come with the person; each is told by a note of her own (Specification, 10.6).
+    """
 
     kind: Kind
     reply_desk: Id
     needed_by: Seconds | None = None
     backstop: Hash | None = None
+    members: Annotated[int, msgspec.Meta(ge=1, le=GROUP_MAX)] | None = None
 
 
 class Concerning(Threaded, frozen=True, kw_only=True):
@@ -172,10 +180,15 @@ class ReferralVoid(Concerning, frozen=True, kw_only=True, tag="referral.void"):
 
 
 class ReferralNote(Concerning, frozen=True, kw_only=True, tag="referral.note"):
-    """A note or a question; its text is sealed. `answers` names the message it answers."""
+    """A note or a question; its text is sealed. `answers` names the message it answers.
+
+    With `member` it is about another person of the referral, travels under that person's own consent, and holds her
+    sections; a later one with the same `member` supersedes it.
+    """
 
     question: bool = False
     answers: Id | None = None
+    member: Id | None = None
 
 
 class SectionReplace(Concerning, frozen=True, kw_only=True, tag="section.replace"):

@@ -199,7 +199,9 @@ _CHANNEL = _table(
         "device_shared_or_monitored": _boolean,
     }
 )
-_PERSON = _table({"relation": _LINE, "age_band": _LINE, "needs": _LONG, "how_to_approach": _LONG})
+_PERSON = _table(
+    {"relation": _LINE, "age_band": _LINE, "needs": _LONG, "how_to_approach": _LONG, "may_say_no": _boolean}
+)
 
 #: The fields of each section.
 FIELDS: Final[Mapping[Section, Mapping[str, Check]]] = {
@@ -219,9 +221,11 @@ FIELDS: Final[Mapping[Section, Mapping[str, Check]]] = {
     Section.IDENTITY: {
         "case_code": _LINE,
         "name": _LINE,
+        "relation": _LINE,
         "birth_date": _day,
         "pseudonym": _LINE,
         "age_band": _LINE,
+        "age_disputed": _boolean,
         "gender": _one_of(GENDERS),
         "description": _LONG,
         "nationality": _NATION,

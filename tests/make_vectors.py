@@ -340,6 +340,17 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
             content_of(json_with(encode(overdue()), thread=number("thread"))),
             code="malformed",
         ),
+        "accept-referral-of-a-group": lambda: case(
+            "Two others come with the person; each is told by a note of her own.", Forge([with_record(members=2)])
+        ),
+        "accept-another-person-of-the-group": lambda: case(
+            "Her own sections, under her own release.", group_note(), sections={Section.SERVICE: GROUP_NOTE}
+        ),
+        "refuse-group-of-more-than-twelve": lambda: case(
+            "Step 10: at most 12 others.",
+            changed('"kind":"referral"', '"kind":"referral","members":13'),
+            code="malformed",
+        ),
         "refuse-part-of-a-file-beyond-the-last": lambda: case(
             "Step 10: a file has at most 107 parts.", file_part(size=16, index=107), code="malformed"
         ),
@@ -605,7 +616,7 @@ def file_part(size: int = 70_000, **changes: Any) -> Forge:
     fields = {
         name: getattr(asked, name)
         for name in asked.__struct_fields__
-        if name not in ("kind", "reply_desk", "needed_by", "backstop")
+        if name not in ("kind", "reply_desk", "needed_by", "backstop", "members")
     }
     about = {
         "id": number("part"),
@@ -654,6 +665,33 @@ def overdue() -> messages.FollowupOverdue:
 def json_with(raw: bytes, **more: Any) -> bytes:
     """The header with further fields, canonical."""
     return json.dumps(json.loads(raw) | more, sort_keys=True, separators=(",", ":")).encode()
+
+
+GROUP_NOTE = b'{"details":"A cot for the night."}'
+
+
+def group_note() -> Forge:
+    """Lantern tells of another person who comes along."""
+    salted, commitments = record.salt({Section.SERVICE: GROUP_NOTE})
+    asked = request(commitments)
+    assert asked.consent is not None
+    fields = {
+        name: getattr(asked, name)
+        for name in asked.__struct_fields__
+        if name not in ("kind", "reply_desk", "needed_by", "backstop", "members")
+    }
+    about = {
+        "id": number("note"),
+        "referral": number("referral"),
+        "member": number("member"),
+        "consent": replace_struct(asked.consent, release=number("release of another")),
+        "seq": 2,
+        "prev": "ab" * 32,
+    }
+    content = messages.ReferralNote(**(fields | about))
+    raw = encode(content)
+    readers = {HARBOUR.desk_key.public: [Section.SERVICE], LANTERN.desk_key.public: [Section.SERVICE]}
+    return content_of(raw, record.seal(salted, readers, context(content, raw)))
 
 
 def replace_struct(value: Any, **changes: Any) -> Any:

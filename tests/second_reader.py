@@ -192,13 +192,27 @@ _MAY = {"prev", "due", "consent", "sections", "attachments", "part_of", "derived
 def check_header(content: Any) -> None:
     """The types that the vectors show; the others of section 6 are built alike."""
     need(isinstance(content, dict) and content.get("version") == 1)
-    shown = ("referral.request", "attachment.part", "backstop.card", "followup.overdue", "hello", "receipt")
+    shown = (
+        "referral.request",
+        "referral.note",
+        "attachment.part",
+        "backstop.card",
+        "followup.overdue",
+        "hello",
+        "receipt",
+    )
     need(content.get("type") in shown)
     must, may = _BASE, set()
     if content["type"] == "referral.request":
-        must, may = _BASE | _THREADED | {"kind", "reply_desk"}, _MAY | {"needed_by", "backstop"}
+        must, may = _BASE | _THREADED | {"kind", "reply_desk"}, _MAY | {"needed_by", "backstop", "members"}
         need(content["priority"] in ("emergency", "urgent", "normal") and content["kind"] in ("referral", "transfer"))
         need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "reply_desk")))
+        need(is_count(content["seq"]))
+        need("members" not in content or (is_count(content["members"]) and 1 <= content["members"] <= 12))
+    elif content["type"] == "referral.note":
+        must, may = _BASE | _THREADED | {"referral"}, _MAY | {"question", "answers", "member"}
+        need(all(is_hex(content[name], 32) for name in ("desk", "thread", "epoch", "referral")))
+        need(all(is_hex(content[name], 32) for name in ("answers", "member") if name in content))
         need(is_count(content["seq"]))
     elif content["type"] == "attachment.part":
         must, may = _BASE | _THREADED | {"referral", "attachment", "index", "parts"}, _MAY

@@ -46,7 +46,7 @@ from protocol.messages import Content
 from protocol.referral import FINAL, Action, Party, State
 
 #: Messages that may bring a release.
-_Claiming = messages.ReferralRequest | messages.BackstopCard
+_Claiming = messages.ReferralRequest | messages.ReferralNote | messages.BackstopCard
 
 
 def apply(db: Connection, here: Here, now: datetime, content: Content, body: bytes, pending: Pending) -> None:
@@ -225,20 +225,13 @@ def _answer(
     row = _find(db, content, Side.SOURCE)
     action = Action(content.action)
     state = _arrive(row, Party.TARGET, action)
-    values: dict[str, Any] = {**referrals.state_values(state), "version": row.version + 1}
-    if row.received_at is None:
-        values["received_at"] = now
-    if action is not Action.RECEIVE and row.acknowledged_at is None:
-        values["acknowledged_at"] = now
-    if action in (Action.ACCEPT, Action.REJECT):
-        values["decided_at"] = now
-    if state.status in FINAL:
-        values["ended_at"] = now
-    if isinstance(content, messages.ReferralUpdate):
-        values["business_status"] = content.business_status or row.business_status
-        values["resume_by"] = None if content.resume_by is None else moment(content.resume_by)
-        if content.arrive_by is not None:
-            values["arrive_by"] = moment(content.arrive_by)
+    update_of = content if isinstance(content, messages.ReferralUpdate) else None
+    resume_by = None if update_of is None or update_of.resume_by is None else moment(update_of.resume_by)
+    arrive_by = None if update_of is None or update_of.arrive_by is None else moment(update_of.arrive_by)
+    business_status = None if update_of is None else update_of.business_status
+    values = referrals.answered_values(
+        row, action, state, now, business_status=business_status, resume_by=resume_by, arrive_by=arrive_by
+    )
     referrals.store(db, row, values, now)
     if action is Action.ACCEPT and row.kind == Kind.TRANSFER:
         programmes.moved(db, now, row)
@@ -293,11 +286,28 @@ def _void(db: Connection, here: Here, now: datetime, content: messages.ReferralV
 def _note(db: Connection, here: Here, now: datetime, content: messages.ReferralNote, pending: Pending) -> None:
     row = _find(db, content, None)
     claim = content.consent
-    if content.attachments and (claim is None or Section.ATTACHMENTS not in claim.sections):
+    if content.member is not None:
+        _member(db, now, row, content, pending)
+    elif content.attachments and (claim is None or Section.ATTACHMENTS not in claim.sections):
         raise RemoteError("section-not-covered", "A file travels on the consent of its referral, if it covers files.")
     if content.question:
         tasks.open_task(db, now, "question", content.id, desk_id=row.desk_id, staff_id=row.staff_id)
     _tell(pending, row)
+
+
+def _member(db: Connection, now: datetime, row: Any, content: messages.ReferralNote, pending: Pending) -> None:
+    """Another person of the group, on a release of her own: what one of them withdraws does not touch the others."""
+    claim = content.consent
+    if claim is None or claim.release == row.release_id or row.side != Side.TARGET:
+        raise RemoteError("consent-missing", "Everybody in a group comes on a consent of her own.")
+    if claim.until <= seconds(now):
+        raise RemoteError("consent-expired", "The consent has ended.")
+    if Purpose(row.kind) not in set(claim.purposes):
+        raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
+    others = referrals.members_of(db, content.thread, content.referral)
+    if others.get(content.member or "", claim.release) != claim.release or len(others) > messages.GROUP_MAX:
+        raise RemoteError("unknown-release", "That consent belongs to another person.")
+    _keep_release(db, now, content, claim, pending)
 
 
 def _replace(db: Connection, here: Here, now: datetime, content: messages.SectionReplace, pending: Pending) -> None:

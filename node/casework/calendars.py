@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, select
 from node.office.desks import Profile
 from node.storage.here import Here
 from node.storage.rows import Question
-from node.storage.tables import desks
+from node.storage.tables import desks, outside_desks
 from protocol.calendar import OFFICE_HOURS, Calendar
+from protocol.errors import LocalError
 from protocol.identity import Desk, Opening, Peer
 
 
@@ -36,9 +37,23 @@ def desk_calendar(db: Connection, here: Here, desk_id: str) -> Calendar | None:
     return None if stored is None else _parsed(here.zone, stored.profile)
 
 
+def outside_calendar(db: Connection, here: Here, desk_id: str) -> Calendar:
+    """The hours of a desk without a node, as our people wrote them down. Raises LocalError `unknown-desk`."""
+    query = select(outside_desks.c.profile).where(outside_desks.c.id == desk_id)
+    stored = db.execute(query.where(outside_desks.c.closed_at.is_(None))).scalar()
+    if stored is None:
+        raise LocalError("unknown-desk", "That agency has no such desk now. Choose one of those it lists.")
+    return _parsed(here.zone, stored)
+
+
 @lru_cache(maxsize=64)
 def _parsed(zone: str, stored: str) -> Calendar:
     return Calendar(zone, _opening(msgspec.json.decode(stored, type=Profile).opening))
+
+
+def profile_calendar(here: Here, profile: Profile) -> Calendar:
+    """The hours of a profile, in our agency's zone."""
+    return Calendar(here.zone, _opening(profile.opening))
 
 
 def office_calendar(here: Here) -> Calendar:

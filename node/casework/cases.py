@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, case, insert, select, true, update
 
 from node.casework import records
-from node.office import audit
+from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
 from node.storage.tables import cases, programmes, referrals, threads
@@ -21,6 +21,8 @@ from protocol.codes import Risk, Role, Section
 from protocol.errors import LocalError
 
 LIST_MAX: Final = 200
+#: A closed case has been kept for as long as the agency keeps them: erase it, or say why not.
+RETENTION_TASK: Final = "retention-due"
 #: Cases that one search opens: a few milliseconds for ten.
 FIND_MAX: Final = 1_000
 
@@ -87,12 +89,13 @@ def visible(actor: Actor, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
     return and_(*(column.is_(None) | column.not_in(actor.excluded) for column in columns))
 
 
-def list_cases(db: Connection, actor: Actor) -> list[dict[str, Any]]:
-    """The open cases of the actor's desks, the newest first."""
+def list_cases(db: Connection, actor: Actor, *, closed: bool = False) -> list[dict[str, Any]]:
+    """The open cases of the actor's desks, the newest first; or the closed ones that are not erased, the last first."""
+    is_listed = cases.c.closed_at.is_not(None) & cases.c.erased_at.is_(None) if closed else cases.c.closed_at.is_(None)
     query = (
         select(cases)
-        .where(cases.c.closed_at.is_(None), cases.c.desk_id.in_(actor.desks), visible(actor, cases.c.id))
-        .order_by(cases.c.opened_at.desc())
+        .where(is_listed, cases.c.desk_id.in_(actor.desks), visible(actor, cases.c.id))
+        .order_by(cases.c.closed_at.desc() if closed else cases.c.opened_at.desc())
         .limit(LIST_MAX)
     )
     return [dict(row) for row in db.execute(query).mappings()]
@@ -147,6 +150,25 @@ def record_sections(
     plans.watch_dates(db, here, actor, now, case_id=case_id)
     if any(known.get(name) != merged.get(name) for name in CARD_SECTIONS):
         backstop.seal_again(db, here, actor, now, case_id=case_id)
+
+
+def reopen_case(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str) -> None:
+    """A person decides that there is something to do again; the case gets a next date within the hour.
+
+    Refused for one that goes on in another case, or that was erased.
+    """
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    row = load(db, actor, case_id)
+    if row.closed_at is None:
+        raise LocalError("case-open", "This case is open already.")
+    if row.merged_into is not None or row.erased_at is not None:
+        raise LocalError("case-gone", "This case goes on in another one, or was erased. Open a new one.")
+    db.execute(update(cases).where(cases.c.id == case_id).values(closed_at=None, keep_until=None))
+    tasks.close_task(db, now, RETENTION_TASK, case_id, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "case.reopen", case_id)
+    from node.casework import plans
+
+    plans.watch_dates(db, here, actor, now, case_id=case_id)
 
 
 def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> None:

@@ -11,19 +11,19 @@ import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.casework import cases, records
-from node.exchange import outbox
+from node.exchange import outbox, peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage import tables
 from node.storage.here import NODE, Here
-from node.storage.tables import messages, referrals, release_events, releases, threads, withdrawals
+from node.storage.tables import agencies, messages, referrals, release_events, releases, threads, withdrawals
 from protocol import consent, crypto
-from protocol.codes import AgencyType, Basis, ConsentState, Onward, Purpose, Role, Section
+from protocol.codes import Basis, ConsentState, Onward, Purpose, Role, Section
 from protocol.consent import Details, Event, Release, Withdrawal
 from protocol.encoding import encode, moment, seconds
 from protocol.errors import LocalError, say
@@ -31,6 +31,8 @@ from protocol.messages import Claim, ConsentWithdraw, Threaded
 
 #: In the place of an approver: one person acted alone, and a second one looks afterwards. No id looks like it.
 _ALONE = "alone"
+#: An agency without a node is told to stop and to erase by telephone; who answered is written down.
+OUTSIDE_TASK: Final = "outside-erase"
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
 _PERMITTED = select(releases.c.id).where(
     releases.c.id.in_(bindparam("ids", expanding=True)),
@@ -59,17 +61,17 @@ def record_consent(
     approved_by: str = "",
     acted_alone: bool = False,
     is_minor: bool = False,
+    who: str = "",
 ) -> str:
     """The person has agreed that this agency may get these sections for these purposes. Returns the release's id.
 
     The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
-    stored sealed. Raises LocalError with what is missing.
+    stored sealed. `who` says whose consent it is, where it is not that of the person the case is about but of somebody
+    who comes along; sealed too. Raises LocalError with what is missing.
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
-    member = here.directory.members.get(agency)
-    if member is None:
-        raise LocalError("peer-unknown", "This agency is not known here. Exchange an invite with it first.")
+    agency_type = peers.recipient_type(db, here, agency)
     until = now + timedelta(days=consent.DEFAULT_DAYS) if valid_until is None else valid_until
     release = Release(
         id=crypto.new_id(),
@@ -87,7 +89,7 @@ def record_consent(
         has_reason=bool(details.reason),
         has_rule=bool(details.rule),
     )
-    consent.check_release(release, AgencyType(member.peer.type))
+    consent.check_release(release, agency_type)
     if basis is Basis.CONSENT:
         consent.check_details(details, is_minor=is_minor)
     record_id = records.save(
@@ -98,7 +100,7 @@ def record_consent(
         kind="consent",
         subject_id=release.id,
         desk_id=case.desk_id,
-        sections={Section.NARRATIVE: encode(details)},
+        sections={Section.NARRATIVE: encode(details), **({Section.IDENTITY: encode({"who": who})} if who else {})},
     )
     thread_id = db.execute(select(threads.c.id).where(threads.c.case_id == case_id, threads.c.peer == agency)).scalar()
     db.execute(insert(releases), _row(release, case_id, thread_id, now, record_id))
@@ -262,11 +264,13 @@ def withdraw(
     erase: bool,
     do_not_contact: bool = False,
     confirmed: bool = False,
+    invalid: bool = False,
 ) -> list[str]:
     """Use stops now. Every agency that got data under the release is told; returns the ids of those messages.
 
     `by_person`: she said so herself (else somebody for her). `confirmed`: she has confirmed it by a safe channel, so
-    that an erasure is final at once and not after 72 hours.
+    that an erasure is final at once and not after 72 hours. `invalid`: it never was a consent (she was put under
+    pressure, or was not told); what happened because of it is stopped in the same way.
     """
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = _own_release(db, actor, release_id)
@@ -280,6 +284,7 @@ def withdraw(
         erase=erase,
         do_not_contact=do_not_contact,
         confirmed=confirmed,
+        invalid=invalid,
     )
 
 
@@ -294,10 +299,13 @@ def stop(
     erase: bool,
     do_not_contact: bool,
     confirmed: bool,
+    invalid: bool = False,
 ) -> list[str]:
     """The release of this row ends, whoever decided it; the caller has asked whether the actor may."""
     release_id = row.id
     state = ConsentState.WITHDRAWN if by_person else ConsentState.REVOKED
+    if invalid:
+        state = ConsentState.INVALIDATED
     consent.append([Event(ConsentState(row.state), seconds(row.state_at))], Event(state, seconds(now)))
     db.execute(update(releases).where(releases.c.id == release_id).values(state=state, state_at=now))
     _append(db, release_id, state, now, actor.staff_id)
@@ -373,6 +381,9 @@ def _tell(db: Connection, here: Here, now: datetime, row: Any, thread_id: str, a
             "duty_at": moment(asked.answer_by()),
         },
     )
+    if peers.has_no_node(db, here, row.agency):
+        desk = db.execute(select(threads.c.desk_id).where(threads.c.id == thread_id)).scalar()
+        tasks.open_task(db, now, OUTSIDE_TASK, message.id, desk_id=desk, due_at=moment(asked.answer_by()))
     return message.id
 
 
@@ -398,16 +409,30 @@ def _own_release(db: Connection, actor: Actor, release_id: str) -> Any:
     return row
 
 
+def whose(db: Connection, here: Here, actor: Actor, release_ids: Collection[str]) -> dict[str, str]:
+    """Of releases that are not the case's own person's: whose they are, as it was written down."""
+    opened = records.latest_of(db, here, actor, "consent", list(release_ids), Section.IDENTITY)
+    said = {release: sections.get(Section.IDENTITY) for release, sections in opened.items()}
+    return {release: str(json.loads(raw)["who"]) for release, raw in said.items() if raw}
+
+
 def show_consents(db: Connection, actor: Actor, case_id: str) -> list[dict[str, Any]]:
     """The releases of a case and who holds what under each: locked, erased, kept, or not answered yet."""
     cases.load(db, actor, case_id)
     found = []
-    for row in db.execute(select(releases).where(releases.c.case_id == case_id, releases.c.ours.is_(True))):
+    query = (
+        select(releases, agencies.c.name.label("agency_name"), agencies.c.outside)
+        .join(agencies, agencies.c.agency == releases.c.agency)
+        .where(releases.c.case_id == case_id, releases.c.ours.is_(True))
+    )
+    for row in db.execute(query):
         answers = db.execute(select(withdrawals).where(withdrawals.c.release_id == row.id)).mappings()
         found.append(
             {
                 "id": row.id,
                 "agency": row.agency,
+                "agency_name": row.agency_name,
+                "outside": row.outside,
                 "purposes": json.loads(row.purposes),
                 "sections": json.loads(row.sections),
                 "state": row.state,

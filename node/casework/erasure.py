@@ -144,6 +144,9 @@ def what_is_held(db: Connection, release_id: str) -> dict[str, Any]:
     for message in db.execute(_held(release_id)).all():
         held |= {str(section) for section in record.parse(message.body_sealed).sections}
     referral = db.execute(select(referrals.c.id).where(referrals.c.release_id == release_id).limit(1)).scalar()
+    if referral is None:  # somebody who came along, with a release of her own
+        of_it = (messages.c.release_id == release_id) & messages.c.referral_id.is_not(None)
+        referral = db.execute(select(messages.c.referral_id).where(of_it).limit(1)).scalar()
     alert = db.execute(select(disclosures.c.alert_id).where(disclosures.c.release_id == release_id)).scalar()
     return {"held": sorted(held), "referral": referral, "alert": alert}
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from node.casework import approvals, backstop, cases, consents, drafts, referrals
+from node.exchange import peers
 from node.office.actor import Actor
 from node.storage.here import Here
 from protocol import consent
@@ -62,6 +63,18 @@ class FormError(LocalError):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("form", "Some fields need another look. They are listed below.")
         self.problems = [{"section": p.section, "field": p.field, "text": p.text} for p in problems]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody who comes along: what is known of her, what of it she agreed to, and how. `who` is for our own list."""
+
+    who: str
+    sections: Mapping[Section, bytes]
+    agreed: Collection[Section]
+    details: Details
+    valid_until: datetime
+    is_minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +150,19 @@ def send_draft(
     part_of: str | None = None,
     basis: Basis = Basis.CONSENT,
     programme_id: str | None = None,
+    members: Sequence[Member] = (),
 ) -> Sent:
     """What a person prepared step by step is sent, and its draft is gone; or nothing of both.
 
     A `basis` other than consent needs the approval of a second person for exactly this draft (`approvals`).
 
     All `sections` stay in our own case; only those in `agreed` are in the referral. `valid_until` counts from when she
-    agreed, not from when somebody found time to send. Raises LocalError `unknown-draft` when it was sent before: a
-    second click sends nothing twice; `consent-expired`, the draft still there, when what she agreed to has ended.
+    agreed, not from when somebody found time to send. Each of the `members` has a consent of her own; of one who agreed
+    to nothing there is nothing in it. Raises LocalError `unknown-draft` when it was sent before: a second click sends
+    nothing twice; `consent-expired`, the draft still there, when what one of them agreed to has ended.
     """
-    if valid_until <= now:
+    coming = [member for member in members if set(member.agreed) & set(member.sections)]
+    if min(valid_until, *(member.valid_until for member in coming), valid_until) <= now:
         raise LocalError(
             "consent-expired", "What she agreed to has ended meanwhile. Go back to the consent, and ask her again."
         )
@@ -156,7 +172,9 @@ def send_draft(
         approved_by = approvals.use(db, now, draft_id=draft_id, form=form, asked_by=actor.staff_id)
     if not drafts.discard(db, actor, draft_id):
         raise LocalError("unknown-draft", "This was sent already, or discarded. Nothing was sent twice.")
-    police = here.directory.require_verified(agency).type is AgencyType.LAW_ENFORCEMENT
+    if not peers.has_no_node(db, here, agency):
+        here.directory.require_verified(agency)
+    police = peers.recipient_type(db, here, agency) is AgencyType.LAW_ENFORCEMENT
     if part_of is not None:
         referrals.load(db, actor, part_of)
     if case_id is None:
@@ -194,7 +212,25 @@ def send_draft(
         needed_by=needed_by,
         backstop=backstop.named_for(db, agency),
         part_of=part_of,
+        members=len(coming) or None,
     )
+    for member in coming:
+        own = consents.record_consent(
+            db,
+            here,
+            actor,
+            now,
+            case_id=case_id,
+            agency=agency,
+            purposes=(Purpose(kind.value),),
+            sections=member.agreed,
+            details=member.details,
+            valid_until=member.valid_until,
+            is_minor=member.is_minor,
+            who=member.who,
+        )
+        known = {section: raw for section, raw in member.sections.items() if section in member.agreed}
+        referrals.add_member(db, here, actor, now, referral_id=sent, release_id=own, sections=known)
     return Sent(case_id, release, sent)
 
 

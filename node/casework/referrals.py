@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import cases, consents, erasure, followups, records
-from node.casework.calendars import peer_calendar
-from node.exchange import outbox
+from node.casework.calendars import outside_calendar, peer_calendar
+from node.exchange import outbox, peers
 from node.exchange.outbox import NewThread
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -29,6 +29,7 @@ from protocol.codes import (
     BusinessStatus,
     ConsentState,
     Kind,
+    MessageType,
     Priority,
     Purpose,
     Risk,
@@ -41,6 +42,7 @@ from protocol.encoding import encode, seconds
 from protocol.errors import LocalError, say
 from protocol.identity import Desk
 from protocol.messages import (
+    GROUP_MAX,
     ReferralCancel,
     ReferralCancelConfirm,
     ReferralNote,
@@ -50,12 +52,15 @@ from protocol.messages import (
     ReferralVoid,
     SectionReplace,
     Threaded,
+    parse,
 )
 from protocol.referral import FINAL, Action, Party, State, View
 
 #: What the other side learns of a reason, sealed in this section.
 ANSWER_SECTION: Final = Section.SERVICE
 TEXT_MAX: Final = 4_000
+#: What a node would have been sent has to be told to an agency that has none.
+OUTSIDE_TASK: Final = "outside-tell"
 _NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID})
 _RELEASE = select(releases).where(releases.c.id == bindparam("release"))
 #: All that a decision to send needs to know, in one question.
@@ -85,24 +90,37 @@ def send(
     needed_by: datetime | None = None,
     backstop: str | None = None,
     part_of: str | None = None,
+    members: int | None = None,
 ) -> str:
     """A referral is queued for the desk of the release's agency, sealed; returns its id.
 
     `sections` are canonical JSON each. Consent is checked before anything is sealed: what is not covered is refused
-    with a text that names it. The agency's fingerprint must have been compared. Raises LocalError.
+    with a text that names it. The agency's fingerprint must have been compared; one without a node has none, and its
+    referral is only written down here, to be told or handed over. Raises LocalError.
     """
     actor.require_role(*referral.ROLES[Action.SEND])
     facts = _facts(db, actor, case_id, release_id)
-    peer = here.directory.require_verified(facts.agency)
-    police = peer.type is AgencyType.LAW_ENFORCEMENT
+    if peers.has_no_node(db, here, facts.agency):
+        if kind is Kind.TRANSFER:
+            raise LocalError(
+                "outside-transfer",
+                "Responsibility cannot move to an agency without a node: nothing there would keep the clock. Refer the "
+                "person, and stay responsible.",
+            )
+        kind_of_agency, key = peers.recipient_type(db, here, facts.agency), None
+        calendar = outside_calendar(db, here, peer_desk)
+    else:
+        peer = here.directory.require_verified(facts.agency)
+        desk = peer.desk(peer_desk, seconds(now))
+        if desk is None:
+            raise LocalError("unknown-desk", "That agency has no such desk now. Choose one of those it lists.")
+        kind_of_agency, key, calendar = peer.type, desk.key, peer_calendar(peer, desk)
+    police = kind_of_agency is AgencyType.LAW_ENFORCEMENT
     purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(kind.value)
-    release = consents.check(facts, recipient=peer.agency, purpose=purpose, sections=sections, now=now)
-    desk = peer.desk(peer_desk, seconds(now))
-    if desk is None:
-        raise LocalError("unknown-desk", "That agency has no such desk now. Choose one of those it lists.")
+    release = consents.check(facts, recipient=facts.agency, purpose=purpose, sections=sections, now=now)
     state = referral.apply(State(Status.DRAFT), Party.SOURCE, Action.SEND)
     thread: str | NewThread = (
-        NewThread(crypto.new_id(), peer.agency, case_id, facts.desk_id, peer_desk, backstop)
+        NewThread(crypto.new_id(), facts.agency, case_id, facts.desk_id, peer_desk, backstop)
         if facts.thread is None
         else str(facts.thread)
     )
@@ -113,7 +131,7 @@ def send(
         thread,
         ReferralRequest,
         sections=sections,
-        readers={desk.key: list(sections), records.parsed(facts.public): list(sections)},
+        readers={reader: list(sections) for reader in (key, records.parsed(facts.public)) if reader is not None},
         claim=consents.claim_of(release, sections),
         priority=priority,
         kind=kind,
@@ -121,8 +139,8 @@ def send(
         needed_by=None if needed_by is None else seconds(needed_by),
         backstop=backstop,
         part_of=part_of,
+        members=members,
     )
-    calendar = peer_calendar(peer, desk)
     row = {
         "id": message.id,
         "thread_id": message.thread,
@@ -141,7 +159,7 @@ def send(
         "attention_at": now + referral.DELIVERED_WITHIN[priority],
     }
     add_row(db, referrals, row)
-    audit.record(db, now, actor.staff_id, "referral.send", message.id, basis=release.basis, peer=peer.agency)
+    audit.record(db, now, actor.staff_id, "referral.send", message.id, basis=release.basis, peer=facts.agency)
     return message.id
 
 
@@ -189,20 +207,15 @@ def act(
     if version is not None and version != row.version:
         raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
     state = referral.apply(state_of(row), Party(row.side), action)
-    if action in _NEEDS_REASON and reason is None:
-        raise LocalError("reason-needed", "Choose a reason: the other agency has to know what to do next.")
-    if action is Action.HOLD and resume_by is None:
-        raise LocalError("resume-needed", "Choose the date until which it is on hold.")
-    if len(text) > TEXT_MAX:
-        raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
+    check_said(action, reason, text, resume_by)
     if action is Action.ACCEPT:
-        _require_release(db, row, now)
+        require_release(db, row, now)
         if staff_id is not None:
             require_not_kept_out(db, row, staff_id)
     if action is Action.VOID:
         # Before it is told why: the reason stays readable.
         erasure.erase_referral(db, now, referral_id)
-    _tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by)
+    tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by)
     _keep_reason(db, here, actor, now, row, reason)
     values = {
         **state_values(state),
@@ -219,8 +232,20 @@ def act(
     if state.status in FINAL:
         followups.end_with_referral(db, now, referral_id)
     tasks.close_task(db, now, "cancel-asked", referral_id, actor.staff_id)
+    if action in (Action.CANCEL, Action.VOID) and peers.has_no_node(db, here, row.peer):
+        tasks.open_task(db, now, OUTSIDE_TASK, referral_id, desk_id=row.desk_id, staff_id=row.staff_id)
     audit.record(db, now, actor.staff_id, f"referral.{action}", referral_id, peer=row.peer)
     return state
+
+
+def check_said(action: Action, reason: StatusReason | None, text: str, resume_by: datetime | None) -> None:
+    """Raise LocalError unless the act says what the other agency has to know."""
+    if action in _NEEDS_REASON and reason is None:
+        raise LocalError("reason-needed", "Choose a reason: the other agency has to know what to do next.")
+    if action is Action.HOLD and resume_by is None:
+        raise LocalError("resume-needed", "Choose the date until which it is on hold.")
+    if len(text) > TEXT_MAX:
+        raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
 
 
 def require_not_kept_out(db: Connection, row: Any, staff_id: str) -> None:
@@ -228,6 +253,34 @@ def require_not_kept_out(db: Connection, row: Any, staff_id: str) -> None:
     of_it = exclusions.c.subject_id.in_([row.thread_id, row.case_id]) & (exclusions.c.staff_id == staff_id)
     if db.execute(select(exclusions.c.staff_id).where(of_it)).first() is not None:
         raise LocalError("kept-out", "She is kept out of this case. Choose a colleague who is not.")
+
+
+def answered_values(
+    row: Any,
+    action: Action,
+    state: State,
+    now: datetime,
+    *,
+    business_status: BusinessStatus | None,
+    resume_by: datetime | None,
+    arrive_by: datetime | None,
+) -> dict[str, Any]:
+    """The source's columns after an act of the target: its message has come, or somebody told it by telephone."""
+    values: dict[str, Any] = {**state_values(state), "version": row.version + 1}
+    if row.received_at is None:
+        values["received_at"] = now
+    if action is not Action.RECEIVE and row.acknowledged_at is None:
+        values["acknowledged_at"] = now
+    if action in (Action.ACCEPT, Action.REJECT):
+        values["decided_at"] = now
+    if state.status in FINAL:
+        values["ended_at"] = now
+    if action not in (Action.COMPLETE, Action.FAIL):
+        values["business_status"] = business_status or row.business_status
+        values["resume_by"] = resume_by
+        if arrive_by is not None:
+            values["arrive_by"] = arrive_by
+    return values
 
 
 def _times(action: Action, state: State, now: datetime) -> dict[str, datetime | None]:
@@ -241,7 +294,7 @@ def _times(action: Action, state: State, now: datetime) -> dict[str, datetime | 
     return times
 
 
-def _require_release(db: Connection, row: Any, now: datetime) -> None:
+def require_release(db: Connection, row: Any, now: datetime) -> None:
     """Specification, 10, row 5: what is accepted is still covered by a consent that is valid today."""
     release = db.execute(_RELEASE, {"release": row.release_id}).first()
     if release is None or ConsentState(release.state) not in (ConsentState.GIVEN, ConsentState.RENEWED):
@@ -250,7 +303,7 @@ def _require_release(db: Connection, row: Any, now: datetime) -> None:
         raise LocalError("consent-expired", "The consent has ended. Ask the other agency whether she renews it.")
 
 
-def _tell(
+def tell(
     db: Connection,
     here: Here,
     now: datetime,
@@ -262,7 +315,9 @@ def _tell(
     business_status: BusinessStatus | None,
     resume_by: datetime | None,
     arrive_by: datetime | None,
+    told_by: str = "",
 ) -> None:
+    """The act goes to the other agency. `told_by`: it is theirs, and this person told us; then it only stays here."""
     fields: dict[str, Any] = {"referral": row.id}
     kind: type[Threaded]
     match action:
@@ -284,9 +339,9 @@ def _tell(
                 "resume_by": None if resume_by is None else seconds(resume_by),
                 "arrive_by": None if arrive_by is None else seconds(arrive_by),
             }
-    told = StatusReason.OTHER if reason in REASONS_KEPT_INSIDE else reason
-    said = {key: value for key, value in (("reason", told), ("text", text)) if value}
-    sections = {ANSWER_SECTION: encode(said)} if said and not _is_locked(db, row) else {}
+    told = StatusReason.OTHER if reason in REASONS_KEPT_INSIDE and not told_by else reason
+    said = {key: value for key, value in (("reason", told), ("text", text), ("told_by", told_by)) if value}
+    sections = {ANSWER_SECTION: encode(said)} if said and (told_by or not _is_locked(db, row)) else {}
     outbox.compose(
         db,
         here,
@@ -310,7 +365,9 @@ def _is_locked(db: Connection, row: Any) -> bool:
 def readers(
     db: Connection, here: Here, now: datetime, row: Any, sections: Iterable[Section]
 ) -> dict[KemPublicKey, list[Section]]:
-    """Both desks of a referral with their present keys, for these sections."""
+    """Both desks of a referral with their present keys, for these sections; ours alone if the other has no node."""
+    if peers.has_no_node(db, here, row.peer):
+        return {records.desk_public(db, row.desk_id): list(sections)}
     theirs = peer_desk_of(here, now, row)
     return {theirs.key: list(sections), records.desk_public(db, row.desk_id): list(sections)}
 
@@ -368,6 +425,8 @@ def note(
         raise LocalError("text", say("A note has 1 to {limit} characters.", limit=TEXT_MAX))
     if Status(row.status) in FINAL:
         raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
+    if peers.has_no_node(db, here, row.peer):
+        raise LocalError("outside-note", "This agency has no node: telephone it, and write down what it says.")
     if row.release_id not in consents.permitted(db, now, [row.release_id]):
         raise LocalError(
             "consent-ended",
@@ -392,6 +451,69 @@ def note(
         tasks.close_task(db, now, "question", answers, actor.staff_id)
     audit.record(db, now, actor.staff_id, "referral.note", referral_id, peer=row.peer)
     return message.id
+
+
+def add_member(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    referral_id: str,
+    release_id: str,
+    sections: Mapping[Section, bytes],
+    member_id: str | None = None,
+) -> str:
+    """Another person of a referral goes to the other desk: her sections, under her own release (Specification, 10.6).
+
+    Returns her random id inside this referral; with `member_id`, what was said of her is superseded. What her own
+    consent does not cover is refused. Raises LocalError.
+    """
+    actor.require_role(*referral.ROLES[Action.SEND])
+    row = load(db, actor, referral_id)
+    release = db.execute(_RELEASE, {"release": release_id}).first()
+    if row.side != Side.SOURCE:
+        raise LocalError("not-source", "Only the agency that referred her can add somebody to the referral.")
+    if Status(row.status) in FINAL:
+        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
+    if release is None or not release.ours or release.case_id != row.case_id or release_id == row.release_id:
+        raise LocalError("own-consent", "Everybody in a group has a consent of her own. Ask her apart, and record it.")
+    if not sections:
+        raise LocalError("nothing-agreed", "Nothing may be shared of this person, so there is nothing to send.")
+    agreed = consents.check(release, recipient=row.peer, purpose=Purpose(row.kind), sections=sections, now=now)
+    others = members_of(db, row.thread_id, referral_id)
+    if member_id is not None and others.get(member_id) != release_id:
+        raise LocalError("unknown-member", "There is no such person in this referral.")
+    if member_id is None and len(others) >= GROUP_MAX:
+        raise LocalError("group-full", say("At most {limit} people come along in one referral.", limit=GROUP_MAX))
+    member = member_id or crypto.new_id()
+    outbox.compose(
+        db,
+        here,
+        now,
+        row.thread_id,
+        ReferralNote,
+        sections=sections,
+        readers=readers(db, here, now, row, sections),
+        claim=consents.claim_of(agreed, sections),
+        priority=Priority(row.priority),
+        referral=referral_id,
+        member=member,
+    )
+    audit.record(db, now, actor.staff_id, "referral.member", referral_id, peer=row.peer)
+    return member
+
+
+def members_of(db: Connection, thread_id: str, referral_id: str) -> dict[str, str]:
+    """The others of a group by their ids, each with her release."""
+    of_it = (messages.c.thread_id == thread_id) & (messages.c.referral_id == referral_id)
+    query = select(messages.c.content).where(of_it, messages.c.type == MessageType.REFERRAL_NOTE)
+    found = {}
+    for raw in db.execute(query).scalars():
+        content = parse(raw)
+        if isinstance(content, ReferralNote) and content.member is not None and content.consent is not None:
+            found[content.member] = content.consent.release
+    return found
 
 
 def take_note(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id: str, message_id: str) -> None:
@@ -443,6 +565,8 @@ def replace_sections(
         referral=referral_id,
         replaces=referral_id,
     )
+    if peers.has_no_node(db, here, row.peer):
+        tasks.open_task(db, now, OUTSIDE_TASK, referral_id, desk_id=row.desk_id, staff_id=row.staff_id)
     audit.record(db, now, actor.staff_id, "referral.correct", referral_id, peer=row.peer)
     return message.id
 
@@ -510,5 +634,6 @@ def view_of(row: Mapping[str, Any], state: State) -> View:
         acknowledge_by=row["acknowledge_by"],
         decide_by=row["decide_by"],
         resume_by=row["resume_by"],
-        arrive_by=row["arrive_by"],
+        # Told that she has arrived, nobody waits for her any more.
+        arrive_by=None if row["business_status"] == BusinessStatus.ARRIVED else row["arrive_by"],
     )

@@ -21,7 +21,17 @@ from node.storage.tables import referrals as rows
 from protocol import record, referral
 from protocol.codes import MessageType, Section
 from protocol.errors import LocalError, ProtocolError
-from protocol.messages import Concerning, Peek, ReferralOutcome, ReferralRequest, ReferralUpdate, Threaded, parse
+from protocol.messages import (
+    Concerning,
+    Peek,
+    ReferralCancelConfirm,
+    ReferralNote,
+    ReferralOutcome,
+    ReferralRequest,
+    ReferralUpdate,
+    Threaded,
+    parse,
+)
 
 LIST_MAX: Final = 200
 #: Messages of one referral that are shown; a thread may hold more, an earlier part can be asked for by a later stage.
@@ -35,6 +45,7 @@ PEER: Final = (
     agencies.c.met_at,
     agencies.c.verified_at,
     agencies.c.silent_after_hours,
+    agencies.c.outside,
 )
 _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
@@ -58,6 +69,8 @@ def list_referrals(
 
 def silent_since(row: Any, now: datetime) -> datetime | None:
     """Since when this agency has not been heard, if that is longer than its limit. `row` has what `PEER` selects."""
+    if row.outside:  # it is told by telephone; there is no node that could be heard
+        return None
     since: datetime = row.heard_at or row.verified_at or row.met_at
     return since if now - since >= timedelta(hours=row.silent_after_hours) else None
 
@@ -80,6 +93,7 @@ def summary(row: Any, now: datetime) -> dict[str, Any]:
         "side": row.side,
         "peer": row.peer,
         "peer_name": row.peer_name,
+        "outside": bool(row.outside),
         "silent_since": silent_since(row, now),
         "kind": row.kind,
         "priority": row.priority,
@@ -128,6 +142,9 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     shown["said"] = []
     shown["locked"] = False
     shown["files"] = []
+    # The others of a group, by their ids: each with what was said of her last, unless she stopped sharing.
+    shown["members"] = {}
+    shown["members_expected"] = 0
     for message in found:
         content = parse(message.content)
         if isinstance(content, Peek) or not isinstance(content, Threaded):
@@ -137,6 +154,14 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
         if isinstance(content, ReferralRequest) and content.id != referral_id:
             continue
         shown["history"].append(_act(here, message, content))
+        if isinstance(content, ReferralRequest):
+            shown["members_expected"] = content.members or 0
+        if isinstance(content, ReferralNote) and content.member is not None and content.consent is not None:
+            shown["history"][-1]["what"] = "member"
+            _add_member(db, actor, content, message, shown)
+            continue
+        if shown["outside"] and isinstance(content, (ReferralUpdate, ReferralOutcome, ReferralCancelConfirm)):
+            shown["history"][-1]["by"] = "told"
         if content.attachments:
             shown["history"][-1]["what"] = "attach"
         if message.locked_at is not None:
@@ -223,7 +248,37 @@ def _act(here: Here, message: Any, content: Threaded) -> dict[str, Any]:
     return act
 
 
+def _add_member(db: Connection, actor: Actor, content: ReferralNote, message: Any, shown: dict[str, Any]) -> None:
+    claim = content.consent
+    assert claim is not None  # noqa: S101  the caller has looked
+    release = db.execute(select(releases).where(releases.c.id == claim.release)).first()
+    about: dict[str, Any] = {
+        "release": claim.release,
+        "state": None if release is None else release.state,
+        "until": None if release is None else release.valid_until,
+        "locked": message.locked_at is not None,
+        "sections": {},
+    }
+    shown["members"][str(content.member)] = about
+    if message.locked_at is None and message.body_sealed:
+        about["sections"] = _opened(db, actor, content, message)
+
+
 def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any, shown: dict[str, Any]) -> None:
+    readable = _opened(db, actor, content, message)
+    if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
+        shown["sections"].update(readable)
+    elif content.attachments:
+        described = msgspec.json.decode(readable.get(str(Section.ATTACHMENTS), b"{}"))
+        shown["files"].append(
+            {"message": message.id, "at": message.created_at, "refs": content.attachments, **described}
+        )
+    elif readable:
+        shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
+
+
+def _opened(db: Connection, actor: Actor, content: Threaded, message: Any) -> dict[str, msgspec.Raw]:
+    """The sections of one message; none if no desk of the actor has a key."""
     keys = desk_keys_for(db, actor, set(record.parse(message.body_sealed).keyrings))
     context = record.Context(content.sender, content.recipient, content.thread, content.id, message.content_hash)
     for key in keys.values():
@@ -233,17 +288,8 @@ def _add_sections(db: Connection, actor: Actor, content: Threaded, message: Any,
             raise LocalError(
                 "unreadable", "A part of this referral cannot be read. Tell your administrator."
             ) from error
-        readable = {str(section): msgspec.Raw(raw) for section, raw in opened.items()}
-        if message.type in (MessageType.REFERRAL_REQUEST, MessageType.SECTION_REPLACE):
-            shown["sections"].update(readable)
-        elif content.attachments:
-            described = msgspec.json.decode(opened.get(Section.ATTACHMENTS, b"{}"))
-            shown["files"].append(
-                {"message": message.id, "at": message.created_at, "refs": content.attachments, **described}
-            )
-        elif readable:
-            shown["said"].append({"message": message.id, "at": message.created_at, "sections": readable})
-        return
+        return readable_sections(opened)
+    return {}
 
 
 def readable_sections(opened: dict[Section, bytes]) -> dict[str, msgspec.Raw]:

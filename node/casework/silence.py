@@ -121,7 +121,7 @@ def count_silent(db: Connection, now: datetime) -> int:
 
 def list_peers(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]]:
     """The agencies that are known, each with since when it is silent (empty while it is not)."""
-    query = select(agencies.c.agency, agencies.c.silent_after_hours, *show.PEER[1:-1])
+    query = select(agencies.c.agency, *show.PEER)
     rows = {row.agency: row for row in db.execute(query)}
     found = []
     for peer in peers.list_peers(db, here):

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from node import faults
+from node.exchange import peers
 from node.exchange.hooks import Ended, Hooks
 from node.exchange.receipts import store_receipts
 from node.storage.database import after_commit, slot_of
@@ -128,6 +129,7 @@ def compose(
 
     Fills in what chains it to the one before, seals `sections` (canonical JSON each) for `readers`, and stores both
     in this transaction. `readers` holds the other desk's key and our own, so that our people can read what they sent.
+    To an agency without a node nothing is queued: the message is our own record of what was told or handed over.
     `under` is the release that ends this message's record with it, where no `claim` names one.
     Raises LocalError `thread-full`, `section-too-large`, `message-too-large`.
     """
@@ -220,6 +222,7 @@ def _store(
     under: str | None = None,
 ) -> None:
     kind = MessageType(str(content.__struct_config__.tag))
+    is_kept_here = peers.has_no_node(db, here, content.recipient)
     claim: Claim | None = getattr(content, "consent", None)
     add_row(
         db,
@@ -237,7 +240,7 @@ def _store(
             "seq": getattr(content, "seq", None),
             "at": now,
             "created_at": now,
-            "state": Delivery.QUEUED,
+            "state": Delivery.DELIVERED if is_kept_here else Delivery.QUEUED,
             "content_hash": content_hash,
             "body_hash": crypto.sha256_hex(body) if body else _EMPTY_HASH,
             "content": raw,
@@ -245,6 +248,8 @@ def _store(
     )
     if body:
         add_row(db, bodies, {"content_hash": content_hash, "body_sealed": body})
+    if is_kept_here:
+        return
     add_row(
         db,
         outbox,

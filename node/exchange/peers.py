@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
@@ -35,6 +35,7 @@ PEERS_MAX: Final = 2_000
 INVITES_MAX: Final = 50
 #: The setting that lists the agencies that do not know our new address yet.
 ANNOUNCE: Final = "announce_to"
+_OUTSIDE: Final = select(agencies.c.outside).where(agencies.c.agency == bindparam("agency"))
 
 
 def create_invite(
@@ -110,7 +111,8 @@ def store_peer(db: Connection, here: Here, now: datetime, peer: Peer) -> None:
     known = db.execute(select(agencies.c.bundle, agencies.c.type).where(agencies.c.agency == peer.agency)).first()
     values = {"name": peer.name, "bundle": peer.raw, "bundle_fetched_at": now}
     if known is None:
-        if len(db.execute(select(agencies.c.agency).limit(PEERS_MAX)).all()) >= PEERS_MAX:
+        with_node = select(agencies.c.agency).where(agencies.c.outside.is_(False))
+        if len(db.execute(with_node.limit(PEERS_MAX)).all()) >= PEERS_MAX:
             raise LocalError("too-many-peers", say("A node knows at most {limit} agencies.", limit=PEERS_MAX))
         new = {**values, "agency": peer.agency, "type": peer.type, "standing": Standing.UNVERIFIED, "met_at": now}
         db.execute(insert(agencies), new)
@@ -218,9 +220,30 @@ def block(db: Connection, here: Here, agency: str) -> None:
     db.execute(update(agencies).where(agencies.c.agency == agency).values(standing=Standing.BLOCKED))
 
 
+def has_no_node(db: Connection, here: Here, agency: str) -> bool:
+    """Whether this is an agency without a node. What is in the directory has one: then nothing is asked."""
+    return agency not in here.directory.members and bool(db.execute(_OUTSIDE, {"agency": agency}).scalar())
+
+
+def recipient_type(db: Connection, here: Here, agency: str) -> AgencyType:
+    """What kind of agency this is, with a node or without. Raises LocalError `peer-unknown`."""
+    member = here.directory.members.get(agency)
+    if member is not None:
+        return member.peer.type
+    kind = db.execute(select(agencies.c.type).where(agencies.c.agency == agency, agencies.c.outside.is_(True))).scalar()
+    if kind is None:
+        raise LocalError("peer-unknown", "This agency is not known here. Exchange an invite with it first.")
+    return AgencyType(kind)
+
+
+def names(db: Connection) -> dict[str, str]:
+    """How every agency that is known is called, with a node or without."""
+    return {row.agency: row.name for row in db.execute(select(agencies.c.agency, agencies.c.name))}
+
+
 def list_peers(db: Connection, here: Here) -> list[dict[str, Any]]:
-    """Every agency that is known, with both fingerprints' state and how much waits for it."""
-    query = select(agencies).order_by(agencies.c.name).limit(PEERS_MAX)
+    """Every agency that has a node and is known, with both fingerprints' state and how much waits for it."""
+    query = select(agencies).where(agencies.c.outside.is_(False)).order_by(agencies.c.name).limit(PEERS_MAX)
     found = []
     for row in db.execute(query).mappings():
         member = here.directory.members.get(row["agency"])
@@ -279,7 +302,8 @@ def load_directory(db: Connection, now: datetime, before: Directory | None = Non
     """The members as stored. A bundle that was parsed before is not parsed again."""
     known = {} if before is None else before.members
     members: dict[str, Member] = {}
-    query = select(agencies.c.agency, agencies.c.standing, agencies.c.bundle).limit(PEERS_MAX)
+    with_node = agencies.c.outside.is_(False)
+    query = select(agencies.c.agency, agencies.c.standing, agencies.c.bundle).where(with_node).limit(PEERS_MAX)
     for row in db.execute(query):
         standing, old = Standing(row.standing), known.get(row.agency)
         if old is not None and old.peer.raw == row.bundle:

@@ -82,7 +82,7 @@ def create(
             "too-many-desks", say("An agency has at most {limit} desks. Use one of those there are.", limit=DESKS_MAX)
         )
     desk_id = crypto.new_id()
-    row = {"id": desk_id, "name": clean, "profile": _checked(profile), "created_at": now}
+    row = {"id": desk_id, "name": clean, "profile": checked_profile(profile), "created_at": now}
     db.execute(insert(desks), row)
     for staff_id in sorted(first):
         roster.enter(db, here, signer, now, desk_id, staff_id, _person(db, actor, staff_id), active=True)
@@ -217,7 +217,7 @@ def list_desks(db: Connection) -> list[dict[str, Any]]:
 def set_profile(db: Connection, actor: Actor, now: datetime, desk_id: str, profile: Profile) -> None:
     """Peers see this of the desk from the next key bundle on."""
     actor.require_role(Role.ADMINISTRATOR, Role.SUPERVISOR, Role.OFFICER)
-    changed = db.execute(update(desks).where(desks.c.id == desk_id).values(profile=_checked(profile)))
+    changed = db.execute(update(desks).where(desks.c.id == desk_id).values(profile=checked_profile(profile)))
     if not changed.rowcount:
         raise _unknown_desk()
     audit.record(db, now, actor.staff_id, "desk.profile", desk_id)
@@ -291,7 +291,7 @@ def _key_hashes(db: Connection, desk_id: str) -> set[str]:
     return set(db.execute(select(desk_keys.c.key_hash).where(desk_keys.c.desk_id == desk_id)).scalars())
 
 
-def _checked(profile: Profile) -> str:
+def checked_profile(profile: Profile) -> str:
     """A profile that does not fit a key bundle would make peers refuse all of it, so it does not get that far."""
     raw = encode(profile)
     try:

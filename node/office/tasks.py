@@ -109,6 +109,12 @@ def open_for(db: Connection, subject_ids: Collection[str]) -> dict[str, str]:
     return {row.subject_id: row.kind for row in db.execute(query)}
 
 
+def kinds_for(db: Connection, subject_id: str) -> set[str]:
+    """The kinds of the open tasks about one subject."""
+    query = select(tasks.c.kind).where(tasks.c.closed_at.is_(None), tasks.c.subject_id == subject_id)
+    return set(db.execute(query).scalars())
+
+
 def audience(*, desk_id: str | None = None, staff_id: str | None = None, role: Role | None = None) -> str:
     """The name of who gets a notice: the person if there is one, else the desk, else the role."""
     if staff_id is not None:

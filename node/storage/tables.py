@@ -171,8 +171,23 @@ agencies = Table(
     Column("clock_seen_at", UtcDateTime),
     Column("peer_epoch", String(32)),
     Column("silent_after_hours", Integer, nullable=False, server_default=text("72")),
+    # It has no node: written down by our people, reached by telephone and on paper. It has no bundle and is `blocked`,
+    # so that nothing is ever exchanged with it, not even by a program that does not know this column.
+    Column("outside", Boolean, nullable=False, server_default=text("false")),
     _one_of("type", AgencyType),
     _one_of("standing", Standing),
+)
+
+# The desks of agencies without a node, as our own people know them.
+outside_desks = Table(
+    "outside_desks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("agency", ForeignKey("agencies.agency"), nullable=False, index=True),
+    Column("name", String(120), nullable=False),
+    Column("profile", Text, nullable=False),
+    # Taken from the list: what is under way with it goes on.
+    Column("closed_at", UtcDateTime),
 )
 
 invites = Table(
@@ -350,6 +365,9 @@ cases = Table(
     Column("stays_at", UtcDateTime),
     # Closed because it turned out to be this other case's person.
     Column("merged_into", String(32)),
+    # After it was closed: kept longer than the agency's date, because a person said why; or erased, its headers kept.
+    Column("keep_until", UtcDateTime),
+    Column("erased_at", UtcDateTime),
     _one_of("risk", Risk),
     _partial("ix_cases_open", "desk_id", "opened_at", where="closed_at IS NULL"),
     _partial("ix_cases_programme", "programme_id", where="closed_at IS NULL"),

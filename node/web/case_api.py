@@ -8,7 +8,21 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from node.casework import cases, consents, erasure, exclusions, followups, forms, merging, overview, referrals, show
+from node.casework import (
+    cases,
+    consents,
+    erasure,
+    exclusions,
+    followups,
+    forms,
+    importing,
+    merging,
+    overview,
+    referrals,
+    retention,
+    show,
+    subject,
+)
 from node.casework.forms import FormError
 from node.casework.show import readable_sections
 from node.web.api import Call, Route
@@ -45,6 +59,19 @@ class NewCase(Body, frozen=True, kw_only=True):
     programme: Id | None = None
 
 
+class Import(Body, frozen=True, kw_only=True):
+    """`csv`: the text of the file, columns named by their codes."""
+
+    desk: Id
+    csv: Annotated[str, msgspec.Meta(max_length=importing.FILE_MAX_BYTES)]
+    only_look: bool = False
+
+
+class Kept(Body, frozen=True, kw_only=True):
+    until: datetime
+    reason: _Text
+
+
 class Merging(Body, frozen=True, kw_only=True):
     other: Id
 
@@ -65,6 +92,8 @@ class NewConsent(Body, frozen=True, kw_only=True):
     onward_to: tuple[Hash, ...] = ()
     basis: Basis = Basis.CONSENT
     is_minor: bool = False
+    #: Whose it is, where it is not that of the person the case is about.
+    who: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Renewal(Body, frozen=True, kw_only=True):
@@ -78,6 +107,7 @@ class Withdrawn(Body, frozen=True, kw_only=True):
     erase: bool
     do_not_contact: bool = False
     confirmed: bool = False
+    invalid: bool = False
 
 
 class WholeForm(Body, frozen=True, kw_only=True):
@@ -121,6 +151,14 @@ class NewNote(Body, frozen=True, kw_only=True):
     answers: Id | None = None
 
 
+class NewMember(Body, frozen=True, kw_only=True):
+    """`consent`: the other person's own. `member`: supersedes what was said of her before."""
+
+    consent: Id
+    sections: _Form
+    member: Id | None = None
+
+
 class Corrected(Body, frozen=True, kw_only=True):
     sections: _Form
 
@@ -143,7 +181,8 @@ def _checked(form: _Form) -> dict[Section, bytes]:
     return sections
 
 
-def _aware(moment: datetime | None) -> datetime | None:
+def aware(moment: datetime | None) -> datetime | None:
+    """The moment, if it says its zone. Raises LocalError `zone`."""
     if moment is not None and moment.tzinfo is None:
         raise LocalError("zone", "A moment needs its zone, for example 2027-03-31T18:00:00+02:00.")
     return moment
@@ -175,6 +214,38 @@ async def close_case(call: Call) -> Any:
     return {"closed": True}
 
 
+async def reopen_case(call: Call) -> Any:
+    await call.do(cases.reopen_case, case_id=call.params["case"])
+    return {"reopened": True}
+
+
+async def import_cases(call: Call) -> Any:
+    """All rows or none. The report names rows and columns."""
+    take = {"raw": call.body.csv.encode(), "names": {}}
+    if call.body.only_look:
+        return importing.check(**take)
+    return await call.do(importing.take, desk_id=call.body.desk, **take)
+
+
+async def export_case(call: Call) -> Any:
+    return await call.do(subject.everything, case_id=call.params["case"])
+
+
+async def keep_case(call: Call) -> Any:
+    until = aware(call.body.until)
+    await call.do(retention.keep, case_id=call.params["case"], until=until, reason=call.body.reason)
+    return {"kept": True}
+
+
+async def erase_case(call: Call) -> Any:
+    """Erased, and gone from disk before it is said."""
+    erased = await call.do(retention.erase_case, case_id=call.params["case"])
+    database = call.services.database
+    if database.kind == "sqlite" and not await database.checkpoint_truncate():
+        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    return {"erased": erased}
+
+
 async def list_consents(call: Call) -> Any:
     return {"consents": await call.read(consents.show_consents, call.actor, call.params["case"])}
 
@@ -188,17 +259,18 @@ async def record_consent(call: Call) -> Any:
         purposes=body.purposes,
         sections=body.sections,
         details=body.details,
-        valid_until=_aware(body.valid_until),
+        valid_until=aware(body.valid_until),
         onward=body.onward,
         onward_to=body.onward_to,
         basis=body.basis,
         is_minor=body.is_minor,
+        who=body.who,
     )
     return {"id": release}
 
 
 async def renew_consent(call: Call) -> Any:
-    until = _aware(call.body.valid_until)
+    until = aware(call.body.valid_until)
     await call.write(consents.renew, call.actor, call.now, call.params["consent"], until)
     return {"renewed": True}
 
@@ -212,6 +284,7 @@ async def withdraw_consent(call: Call) -> Any:
         erase=body.erase,
         do_not_contact=body.do_not_contact,
         confirmed=body.confirmed,
+        invalid=body.invalid,
     )
     return {"told": told}
 
@@ -237,7 +310,7 @@ async def send_referral(call: Call) -> Any:
         sections=_checked(body.sections),
         kind=body.kind,
         priority=body.priority,
-        needed_by=_aware(body.needed_by),
+        needed_by=aware(body.needed_by),
         backstop=body.backstop,
         part_of=body.part_of,
     )
@@ -262,8 +335,8 @@ async def act(call: Call) -> Any:
         text=body.text,
         staff_id=body.staff,
         business_status=body.business_status,
-        resume_by=_aware(body.resume_by),
-        arrive_by=_aware(body.arrive_by),
+        resume_by=aware(body.resume_by),
+        arrive_by=aware(body.arrive_by),
         risk=body.risk,
     )
     return {"status": state.status, "cancellation_requested": state.cancellation_requested}
@@ -279,6 +352,18 @@ async def add_note(call: Call) -> Any:
         answers=body.answers,
     )
     return {"id": message}
+
+
+async def add_member(call: Call) -> Any:
+    body = call.body
+    member = await call.do(
+        referrals.add_member,
+        referral_id=call.params["referral"],
+        release_id=body.consent,
+        sections=_checked(body.sections),
+        member_id=body.member,
+    )
+    return {"member": member}
 
 
 async def correct(call: Call) -> Any:
@@ -364,6 +449,11 @@ ROUTES: Final = [
     Route("GET", "/cases/{case}", read_case, "Read a case"),
     Route("POST", "/cases/{case}/sections", record_sections, "Record what is known of the person", Corrected),
     Route("POST", "/cases/{case}/close", close_case, "Close a case"),
+    Route("POST", "/cases/{case}/reopen", reopen_case, "Open a closed case again"),
+    Route("POST", "/cases/import", import_cases, "Take in a spreadsheet of open cases", Import),
+    Route("GET", "/cases/{case}/export", export_case, "Everything that is held, for the person herself"),
+    Route("POST", "/cases/{case}/keep", keep_case, "Keep a closed case longer", Kept),
+    Route("POST", "/cases/{case}/erase", erase_case, "Erase a closed case whose date has come"),
     Route("POST", "/cases/{case}/merge", merge_cases, "Two cases are one person", Merging),
     Route("GET", "/cases/{case}/excluded", list_excluded, "Who is kept out of a case"),
     Route("POST", "/cases/{case}/excluded", keep_out, "Keep a colleague out of a case, or let her in again", KeptOut),
@@ -377,6 +467,7 @@ ROUTES: Final = [
     Route("GET", "/referrals/{referral}", show_referral, "Read a referral"),
     Route("POST", "/referrals/{referral}/acts", act, "Act on a referral", Act),
     Route("POST", "/referrals/{referral}/notes", add_note, "Write a note or a question", NewNote),
+    Route("POST", "/referrals/{referral}/members", add_member, "Somebody comes along, on her own consent", NewMember),
     Route("GET", "/referrals/{referral}/excluded", list_excluded, "Who is kept out of a referral"),
     Route("POST", "/referrals/{referral}/excluded", keep_out, "Keep a colleague out, or let her in again", KeptOut),
     Route("POST", "/referrals/{referral}/sections", correct, "Correct what was sent", Corrected),

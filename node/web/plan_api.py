@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from node.casework import decisions, followups, plans, silence
+from node.casework import decisions, followups, plans, retention, silence
 from node.office import setup
 from node.web.api import Call, Route
 from node.web.case_api import Body
@@ -37,6 +37,10 @@ class Holidays(Body, frozen=True, kw_only=True):
     days: tuple[date, ...]
 
 
+class Months(Body, frozen=True, kw_only=True):
+    months: int
+
+
 class Intervals(Body, frozen=True, kw_only=True):
     days: dict[Risk, int]
 
@@ -55,6 +59,16 @@ async def set_holidays(call: Call) -> Any:
 
 async def set_intervals(call: Call) -> Any:
     await call.do(plans.choose_intervals, days=call.body.days)
+    return {"changed": True}
+
+
+async def ask_retention(call: Call) -> Any:
+    await call.do(retention.ask, months=call.body.months)
+    return {"asked": True}
+
+
+async def agree_retention(call: Call) -> Any:
+    await call.do(retention.agree, months=call.body.months)
     return {"changed": True}
 
 
@@ -95,6 +109,8 @@ async def set_limit(call: Call) -> Any:
 
 
 ROUTES: Final = [
+    Route("POST", "/agency/retention", ask_retention, "Ask how long closed cases are kept", Months),
+    Route("POST", "/agency/retention/agree", agree_retention, "A second person agrees to exactly that", Months),
     Route("GET", "/ways", show_ways, "Holidays of the agency, and days between follow-ups by risk"),
     Route("POST", "/ways/holidays", set_holidays, "The agency is closed on these days", Holidays),
     Route("POST", "/ways/intervals", set_intervals, "Days between follow-ups, by risk", Intervals),

@@ -11,6 +11,7 @@ from node.web import (
     backstop_api,
     capacity_api,
     case_api,
+    outside_api,
     passkey_api,
     plan_api,
     programme_api,
@@ -28,4 +29,5 @@ ALL: Final[list[Route]] = [
     *plan_api.ROUTES,
     *absence_api.ROUTES,
     *backstop_api.ROUTES,
+    *outside_api.ROUTES,
 ]

@@ -58,12 +58,15 @@ RULES: dict[str, set[str]] = {
     },
     "list": {
         "/referrals", "/followups", "/search", "/cases", "/withdrawals", "/capacity", "/alerts", "/alert", "/away",
-        "/agencies", "/refer",
+        "/agencies", "/refer", "/cases/import",
     },
     "writer": {
         "/refer/{draft}/need", "/refer/{draft}/agency", "/refer/{draft}/person", "/refer/{draft}/consent",
         "/refer/{draft}/consent/turned", "/refer/{draft}/consent/paper", "/refer/{draft}/preview",
         "/refer/{draft}/discard", "/refer/{draft}/exception", "/refer/{draft}/exception/send",
+        "/refer/{draft}/group", "/refer/{draft}/group/on", "/refer/{draft}/group/others/{number}/remove",
+        "/refer/{draft}/group/{member}", "/refer/{draft}/group/{member}/remove",
+        "/refer/{draft}/group/{member}/consent", "/refer/{draft}/group/{member}/consent/turned",
     },
     "desk": {
         "/followups/{followup}", "/followups/{followup}/snooze", "/capacity/{question}", "/away/{absence}/end",
@@ -74,9 +77,13 @@ RULES: dict[str, set[str]] = {
         "/cases/{case}/consents/{consent}/renew", "/cases/{case}/consents/{consent}/withdraw",
         "/cases/{case}/consents/{consent}/copy", "/cases/{case}/consents/{consent}/paper", "/cases/{case}/export",
         "/cases/{case}/programme", "/cases/{case}/people", "/cases/{case}/merge", "/cases/{case}/plan",
-        "/cases/{case}/take-back",
+        "/cases/{case}/take-back", "/cases/{case}/reopen", "/cases/{case}/erase", "/cases/{case}/keep",
+        "/cases/{case}/export.json", "/cases/{case}/export/paper", "/cases/{case}/withdrawals/{withdrawal}",
+        "/referrals/{referral}/told", "/referrals/{referral}/told-them",
     },
     "elsewhere": {
+        "/outside", "/outside/{agency}/desks", "/outside/desks/{desk}", "/outside/desks/{desk}/remove",
+        "/ways/retention", "/ways/retention/agree",  # test_case_life.py
         "/approvals/{approval}",  # tests/casework/test_approvals.py
         "/withdrawals/{withdrawal}",  # tests/casework/test_apart.py
         "/desks/{desk}/reopen", "/staff/{staff}/officer",  # tests/office/test_recovery.py, test_staff.py

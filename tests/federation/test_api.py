@@ -185,7 +185,7 @@ OWN = {
     "/passkeys/{passkey}/remove",
 }  # fmt: skip
 #: What everybody of an agency may know of it: its people, desks, peers, what is not delivered, how it works.
-HOUSE = {"/staff", "/desks", "/peers", "/outbox", "/ways", "/alert-paths"}
+HOUSE = {"/outside/desks", "/staff", "/desks", "/peers", "/outbox", "/ways", "/alert-paths"}
 #: What there is for her desks; nothing for others (above).
 LISTS = {"/cases", "/referrals", "/followups", "/withdrawals", "/capacity", "/alerts", "/absences"}
 NOBODY, FAR = "0" * 32, "2099-01-01T00:00:00+00:00"
@@ -195,6 +195,14 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/cases/{case}"): {},
     ("POST", "/cases/{case}/sections"): {"sections": {"safety": {"risk": "high"}}},
     ("POST", "/cases/{case}/close"): {},
+    ("POST", "/cases/{case}/reopen"): {},
+    ("POST", "/cases/{case}/keep"): {"until": FAR, "reason": "x"},
+    ("POST", "/cases/{case}/erase"): {},
+    ("GET", "/cases/{case}/export"): {},
+    ("POST", "/cases/import"): {"desk": "{desk}", "csv": "case_code\nX"},
+    ("POST", "/referrals/{referral}/members"): {"consent": NOBODY, "sections": {"safety": {"risk": "high"}}},
+    ("POST", "/referrals/{referral}/told"): {"action": "accept", "told_by": "x"},
+    ("POST", "/referrals/{referral}/told-them"): {"told_by": "x"},
     ("POST", "/cases/{case}/merge"): {"other": NOBODY},
     ("GET", "/cases/{case}/excluded"): {},
     ("POST", "/cases/{case}/excluded"): {"staff_id": "{staff}"},
@@ -239,7 +247,9 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
 ELSEWHERE = {
     "/staff/{staff}/disable", "/desks/{desk}/members", "/desks/{desk}/members/{staff}/remove", "/desks/{desk}/rotate",
     "/peers/accept", "/withdrawals/{withdrawal}/answer", "/capacity/{question}", "/alerts/{alert}",
-    "/alerts/{alert}/acts", "/alerts/{alert}/evidence", "/refer",
+    "/alerts/{alert}/acts", "/alerts/{alert}/evidence", "/refer", "/outside", "/outside/{agency}/desks",
+    "/outside/desks/{desk}", "/outside/desks/{desk}/remove", "/withdrawals/{withdrawal}/told", "/agency/retention",
+    "/agency/retention/agree",
 }  # fmt: skip
 
 

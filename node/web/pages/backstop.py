@@ -15,7 +15,7 @@ from node.web.pages import words
 from node.web.pages.languages import NAMES
 from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import DAYS, MINOR_BANDS, desks_of_members, details_of
+from node.web.pages.refer import DAYS, MINOR_BANDS, desks_to_choose, details_of
 from protocol import consent
 from protocol.backstop import SECTIONS
 from protocol.codes import Risk, Role, Section
@@ -25,7 +25,7 @@ _CHOOSE: Final = (Role.SUPERVISOR, Role.DIRECTOR)
 
 
 def _desks(visit: Visit) -> list[dict[str, Any]]:
-    return [d for d in desks_of_members(visit.services.here, visit.now, {}, "", "") if d["verified"]]
+    return [d for d in desks_to_choose(visit.services.here, visit.now, {}, "", "") if d["verified"]]
 
 
 def _agencies(visit: Visit) -> dict[str, str]:

@@ -14,7 +14,7 @@ from node.casework.capacity import Need
 from node.office import desks as office_desks
 from node.web.pages import words
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import LOOK_SECONDS, desks_of_members
+from node.web.pages.refer import LOOK_SECONDS, desks_to_choose
 from protocol.codes import ChildAge, Priority, Spoken
 from protocol.errors import LocalError
 from protocol.messages import CAPACITY_MAX
@@ -40,7 +40,7 @@ async def show_ask(visit: Visit) -> web.StreamResponse:
         raise LocalError("no-desk", "You do not belong to a desk yet. Ask an officer of your agency to add you to one.")
     service = visit.get("service") or visit.query.get("service", "")
     asked = {"services": [service] if service in words.SERVICE else []}
-    others = [desk for desk in desks_of_members(visit.services.here, visit.now, asked, "", "") if desk["verified"]]
+    others = [desk for desk in desks_to_choose(visit.services.here, visit.now, asked, "", "") if desk["verified"]]
     return visit.page(
         "capacity.html",
         visit.say("Ask who could take somebody"),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,8 +10,9 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, erasure, followups, programmes, show, silence
-from node.office import audit, staff
+from node.casework import cases, consents, erasure, followups, outside, programmes, retention, show, silence, subject
+from node.exchange import peers
+from node.office import staff
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
@@ -22,9 +22,11 @@ from protocol.errors import LocalError
 
 async def list_cases(visit: Visit) -> web.StreamResponse:
     def look(db: Connection) -> dict[str, Any]:
-        rows = cases.list_cases(db, visit.actor)
+        closed = visit.query.get("show") == "closed"
+        rows = cases.list_cases(db, visit.actor, closed=closed)
         return {
             "rows": rows,
+            "closed": closed,
             "codes": cases.codes(db, visit.services.here, visit.actor, rows),
             "names": staff.names(db),
         }
@@ -40,26 +42,30 @@ async def show_case(visit: Visit) -> web.StreamResponse:
         found = cases.read_case(db, here, actor, case_id)
         threads = {thread["id"] for thread in found["threads"]}
         listed = show.list_referrals(db, here, actor, now, include_ended=True)
+        agreed = consents.show_consents(db, actor, case_id)
+        asked = [w["id"] for release in agreed if release["outside"] for w in release["withdrawals"]]
         return {
             "case": found,
-            "sections": _decoded(found["sections"]),
+            "sections": subject.decoded(found["sections"]),
             "referrals": [row for row in listed if row["thread"] in threads],
-            "consents": consents.show_consents(db, actor, case_id),
+            "consents": agreed,
+            "whose": consents.whose(db, here, actor, [release["id"] for release in agreed]),
+            "told": outside.answers(db, here, actor, asked),
+            "agencies": peers.names(db),
             "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
             "names": staff.names(db),
             "gone": silence.is_gone(db, found["transferred_to"], now),
+            "erase_from": retention.erase_from(found, retention.months(db)),
             "programme": programmes.standing(db, actor, now, case_id)["programme"],
         }
 
     found = await visit.read(look)
-    members = visit.services.here.directory.members
-    agencies = {agency: member.peer.name for agency, member in members.items()}
-    return visit.page("case.html", visit.say("Case"), agencies=agencies, **found)
+    return visit.page("case.html", visit.say("Case"), **found)
 
 
 async def show_edit(visit: Visit) -> web.StreamResponse:
     found = await visit.read(cases.read_case, visit.services.here, visit.actor, visit.params["case"])
-    sections = _decoded(found["sections"])
+    sections = subject.decoded(found["sections"])
     fields = visit.form or FormSections.fields_of(sections)
     return visit.page("case_edit.html", visit.say("What we know"), case=found, fields=fields)
 
@@ -67,16 +73,48 @@ async def show_edit(visit: Visit) -> web.StreamResponse:
 async def edit(visit: Visit) -> web.StreamResponse:
     case_id = visit.params["case"]
     found = await visit.read(cases.read_case, visit.services.here, visit.actor, case_id)
-    before = _decoded(found["sections"])
+    before = subject.decoded(found["sections"])
     read = FormSections(visit, before=before)
     visit.refuse_if_problems()
     await visit.do(cases.record_sections, case_id=case_id, sections=read.sections)
     return go(f"/cases/{case_id}?done=saved")
 
 
+async def reopen(visit: Visit) -> web.StreamResponse:
+    case_id = visit.params["case"]
+    await visit.do(cases.reopen_case, case_id=case_id)
+    return go(f"/cases/{case_id}?done=saved")
+
+
 async def close(visit: Visit) -> web.StreamResponse:
     await visit.write(cases.close_case, visit.actor, visit.now, visit.params["case"])
     return go("/cases?done=closed")
+
+
+# -- after it was closed ----------------------------------------------------------------------------------------------
+
+
+async def erase_case(visit: Visit) -> web.StreamResponse:
+    """A closed case whose date has come is erased, from disk too."""
+    if visit.get("sure") != "yes":
+        visit.problem("sure", "Tick the box: what is erased cannot be brought back.")
+    visit.refuse_if_problems()
+    await visit.do(retention.erase_case, case_id=visit.params["case"])
+    database = visit.services.database
+    if database.kind == "sqlite" and not await database.checkpoint_truncate():
+        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    return go("/cases?show=closed&done=erased-case")
+
+
+async def keep_case(visit: Visit) -> web.StreamResponse:
+    """A closed case is kept longer, for a reason."""
+    until = visit.dates.parse(visit.get("until")) if visit.get("until") else None
+    if until is None:
+        visit.problem("until", "Choose a date.")
+    visit.refuse_if_problems()
+    case_id = visit.params["case"]
+    await visit.do(retention.keep, case_id=case_id, until=until, reason=visit.get("reason"))
+    return go(f"/cases/{case_id}?done=saved")
 
 
 # -- consent life ----------------------------------------------------------------------------------------------------
@@ -93,13 +131,7 @@ async def consent_of(visit: Visit) -> dict[str, Any]:
 
 async def show_renew(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
-    return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=agency_of(visit, release))
-
-
-def agency_of(visit: Visit, release: Mapping[str, Any]) -> str:
-    """The name of the agency that a release is for."""
-    member = visit.services.here.directory.members.get(release["agency"])
-    return "" if member is None else member.peer.name
+    return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=release["agency_name"])
 
 
 async def renew(visit: Visit) -> web.StreamResponse:
@@ -116,7 +148,7 @@ async def renew(visit: Visit) -> web.StreamResponse:
 
 async def show_withdraw(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
-    return visit.page("withdraw.html", visit.say("Stop sharing"), release=release, agency_to=agency_of(visit, release))
+    return visit.page("withdraw.html", visit.say("Stop sharing"), release=release, agency_to=release["agency_name"])
 
 
 async def withdraw(visit: Visit) -> web.StreamResponse:
@@ -133,51 +165,49 @@ async def withdraw(visit: Visit) -> web.StreamResponse:
         erase=visit.get("erase") == "yes",
         do_not_contact=visit.get("do_not_contact") == "yes",
         confirmed=visit.get("confirmed") == "yes",
+        invalid=visit.get("invalid") == "yes",
     )
     return go(f"/cases/{visit.params['case']}?done=withdrawn")
+
+
+async def enter_answer(visit: Visit) -> web.StreamResponse:
+    """What an agency without a node says it did with what it had."""
+    if visit.get("erased") not in ("yes", "no"):
+        visit.problem("erased", "Choose yes or no.")
+    if not visit.get("told_by"):
+        visit.problem("told_by", "Write down who told you, and how: it is all the proof there is.")
+    visit.refuse_if_problems()
+    await visit.do(
+        outside.answer_withdrawal,
+        withdrawal_id=visit.params["withdrawal"],
+        told_by=visit.get("told_by"),
+        erased=visit.get("erased") == "yes",
+        text=visit.get("text"),
+    )
+    return go(f"/cases/{visit.params['case']}?done=saved")
 
 
 async def show_copy(visit: Visit) -> web.StreamResponse:
     """Her copy: what she agreed to and how she stops it, in her language, to be printed or read aloud."""
     release = await consent_of(visit)
-    agency_to = agency_of(visit, release)
+    agency_to = release["agency_name"]
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
 
 
 async def show_export(visit: Visit) -> web.StreamResponse:
     """Everything we hold about this person, for herself. The trail knows that it was made."""
-    case_id = visit.params["case"]
-
-    def look(db: Connection) -> dict[str, Any]:
-        here, actor, now = visit.services.here, visit.actor, visit.now
-        found = cases.read_case(db, here, actor, case_id)
-        threads = {thread["id"] for thread in found["threads"]}
-        listed = show.list_referrals(db, here, actor, now, include_ended=True)
-        opened = [show.show(db, here, actor, now, referral_id=r["id"]) for r in listed if r["thread"] in threads]
-        return {
-            "case": found,
-            "sections": _decoded(found["sections"]),
-            "referrals": [
-                {
-                    **shown,
-                    "sections": _decoded(shown["sections"]),
-                    "said": [{**entry, "sections": _decoded(entry["sections"])} for entry in shown["said"]],
-                }
-                for shown in opened
-            ],
-            "consents": consents.show_consents(db, actor, case_id),
-        }
-
-    found = await visit.read(look)
-    await visit.write(audit.record, visit.now, visit.actor.staff_id, "case.export", case_id)
-    members = visit.services.here.directory.members
-    agencies = {agency: member.peer.name for agency, member in members.items()}
-    return visit.page("export.html", visit.say("Everything we hold"), agencies=agencies, **found)
+    found = await visit.do(subject.everything, case_id=visit.params["case"])
+    return visit.page("export.html", visit.say("Everything we hold"), **found)
 
 
-def _decoded(sections: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): msgspec.json.decode(raw) for name, raw in sections.items()}
+async def download_export(visit: Visit) -> web.StreamResponse:
+    """The same as a file that another program can read."""
+    found = await visit.do(subject.everything, case_id=visit.params["case"])
+    response = web.Response(body=msgspec.json.format(msgspec.json.encode(found)), content_type="application/json")
+    # The name says nothing about anybody: it stays in the list of downloads.
+    response.headers["Content-Disposition"] = 'attachment; filename="everything.json"'
+    return response
 
 
 # -- what others have stopped sharing with us ------------------------------------------------------------------------
@@ -216,10 +246,15 @@ PAGES: Final = [
     Page("/cases/{case}", show_case),
     Page("/cases/{case}/edit", show_edit, edit),
     Page("/cases/{case}/close", None, close, again=show_case),
+    Page("/cases/{case}/reopen", None, reopen, again=show_case),
+    Page("/cases/{case}/erase", None, erase_case, again=show_case),
+    Page("/cases/{case}/keep", None, keep_case, again=show_case),
     Page("/cases/{case}/consents/{consent}/renew", show_renew, renew),
     Page("/cases/{case}/consents/{consent}/withdraw", show_withdraw, withdraw),
+    Page("/cases/{case}/withdrawals/{withdrawal}", None, enter_answer, again=show_case),
     Page("/cases/{case}/consents/{consent}/copy", show_copy),
     Page("/cases/{case}/export", show_export),
+    Page("/cases/{case}/export.json", download_export),
     Page("/withdrawals", list_withdrawals),
     Page("/withdrawals/{withdrawal}", None, answer_withdrawal, again=list_withdrawals),
 ]

@@ -14,7 +14,7 @@ from node.casework import approvals, disclosures, drafts, forms
 from node.office import staff
 from node.web.pages import alert
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import is_minor, load_draft, sections_of
+from node.web.pages.refer import is_minor, load_draft, recipient, sections_of
 from protocol.codes import Basis, Kind, Priority, Risk, Section
 from protocol.consent import Collected, Details
 from protocol.errors import LocalError
@@ -29,31 +29,30 @@ async def show_exception(visit: Visit) -> web.StreamResponse:
     draft = await load_draft(visit, visit.params["draft"])
     state = await visit.read(approvals.state, visit.actor, visit.now, visit.params["draft"])
     return visit.page(
-        "exception.html", visit.say("Without her consent"), state=state, bases=_BASES, **_shown(visit, draft)
+        "exception.html", visit.say("Without her consent"), state=state, bases=_BASES, **await _shown(visit, draft)
     )
 
 
-def _shown(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+async def _shown(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
     problems = list(visit.problems)
     sections = sections_of(visit, draft).form if draft.get("person") else {}
     visit.problems = problems
-    member = visit.services.here.directory.members.get(draft.get("agency", ""))
-    if member is None or not sections:
+    to = await recipient(visit, draft)
+    if not sections:
         raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
-    desk = next((d.entry.name for d in member.peer.desks if d.id == draft["peer_desk"]), "")
     return {
         "draft": draft,
         "said": draft.get("exception", {}),
         "sections": sections,
-        "agency_to": member.peer.name,
-        "desk_to": desk,
+        "agency_to": to["agency"],
+        "desk_to": to["desk"],
     }
 
 
 async def ask(visit: Visit) -> web.StreamResponse:
     """The request goes to the supervisors of the desk; nothing leaves."""
     draft = await load_draft(visit, visit.params["draft"])
-    shown = _shown(visit, draft)
+    shown = await _shown(visit, draft)
     if visit.get("basis") not in set(_BASES):
         visit.problem("basis", "Choose why it cannot wait for her consent.")
     for name in ("reason", "rule"):
@@ -133,7 +132,7 @@ async def show_approval(visit: Visit) -> web.StreamResponse:
         about = {"row": found["row"], "who": found["who"], "to": to, "said": made.exception}
         about["seen"] = disclosures.seen(made)
         return visit.page("approval_alert.html", visit.say("A second person"), **about)
-    shown = _shown(visit, found["draft"])
+    shown = await _shown(visit, found["draft"])
     asked = set(shown["said"]["sections"])
     shown["sections"] = {name: values for name, values in shown["sections"].items() if name in asked}
     return visit.page("approval.html", visit.say("A second person"), row=found["row"], who=found["who"], **shown)

@@ -39,7 +39,7 @@ async def upload(visit: Visit) -> web.StreamResponse:
     upload_id = crypto.new_id()
     try:
         await visit.read(attachments.may_attach, visit.services.here, visit.actor, visit.now, referral_id=referral_id)
-        field = await _fields(visit)
+        field = await fields_before_file(visit)
         file, parts = await _take(visit, field, upload_id)
         await visit.do(attachments.attach, referral_id=referral_id, upload_id=upload_id, parts=parts, file=file)
     except BaseException:
@@ -50,7 +50,7 @@ async def upload(visit: Visit) -> web.StreamResponse:
     return go(f"/referrals/{referral_id}?done=noted")
 
 
-async def _fields(visit: Visit) -> BodyPartReader:
+async def fields_before_file(visit: Visit) -> BodyPartReader:
     """Read the fields before the file; return the file, of which nothing is read yet."""
     try:
         reader: MultipartReader = await visit.request.multipart()

@@ -18,6 +18,7 @@ from node.casework import (
     backstop,
     capacity,
     cases,
+    consents,
     decisions,
     disclosures,
     drafts,
@@ -31,7 +32,7 @@ from node.casework import (
 )
 from node.office import staff, tasks
 from node.storage.here import Here
-from node.storage.tables import FollowupKind, messages, referrals, releases
+from node.storage.tables import FollowupKind, messages, referrals, releases, withdrawals
 from node.storage.tables import cases as case_rows
 from node.web.pages import news
 from node.web.pages.page import Page, Visit, go
@@ -109,7 +110,7 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/agencies"
     if kind in (programmes.ENDS_TASK, programmes.REVIEW_TASK):
         return f"/programmes/{subject}"
-    if kind == programmes.ORPHAN_TASK:
+    if kind in (programmes.ORPHAN_TASK, cases.RETENTION_TASK):
         return f"/cases/{subject}"
     if kind == alerts_outside.TASK:
         return f"/alerts/outside/{subject}"
@@ -134,6 +135,10 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/capacity/{subject}"
     if kind == "sign-in-codes":
         return "/me"
+    if kind in (consents.OUTSIDE_TASK, "erasure-missing"):
+        of = select(releases.c.case_id).join(withdrawals, withdrawals.c.release_id == releases.c.id)
+        case = db.execute(of.where(withdrawals.c.id == subject)).scalar()
+        return f"/cases/{case}" if case else "/withdrawals"
     if kind == "consent-ended":
         case = db.execute(select(releases.c.case_id).where(releases.c.id == subject)).scalar()
         return f"/cases/{case}" if case else ""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import evidence
+from node.casework import evidence, subject
 from node.office import audit
 from node.web.pages import case, refer, render, thread
 from node.web.pages.languages import language
@@ -34,14 +34,14 @@ _STYLE: Final = Path(__file__).resolve().parents[1] / "static" / "paper.css"
 async def consent_form(visit: Visit) -> web.StreamResponse:
     """What she is asked, part by part, in her language, with places for her answers and how they were given."""
     draft = await refer.load_draft(visit, visit.params["draft"])
-    values = refer.consent_page(visit, draft)
+    values = await refer.consent_page(visit, draft)
     return await _paper(visit, "paper_consent.html", visit.params["draft"], **values)
 
 
 async def her_copy(visit: Visit) -> web.StreamResponse:
     """What she agreed to and how she stops it: hers to keep."""
     release = await case.consent_of(visit)
-    agency_to = case.agency_of(visit, release)
+    agency_to = release["agency_name"]
     return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to)
 
 
@@ -73,6 +73,13 @@ async def alert_form(visit: Visit) -> web.StreamResponse:
         made_by=found.agencies[found.exported_by].name,
         thread=found.thread,
     )
+
+
+async def everything(visit: Visit) -> web.StreamResponse:
+    """All that we hold about the person, for herself."""
+    case_id = visit.params["case"]
+    found = await visit.do(subject.everything, case_id=case_id)
+    return await _paper(visit, "paper_export.html", case_id, **found)
 
 
 async def _paper(
@@ -124,6 +131,7 @@ def _style() -> str:
 
 
 PAGES: Final = [
+    Page("/cases/{case}/export/paper", everything),
     Page("/refer/{draft}/consent/paper", consent_form),
     Page("/cases/{case}/consents/{consent}/paper", her_copy),
     Page("/referrals/{referral}/paper", referral_form),

@@ -171,12 +171,12 @@ async def show_desks(visit: Visit) -> web.StreamResponse:
 
 
 async def add_desk(visit: Visit) -> web.StreamResponse:
-    await visit.do(desks.create, name=visit.get("name"), profile=_profile(visit), join=True)
+    await visit.do(desks.create, name=visit.get("name"), profile=read_profile(visit), join=True)
     await peering.publish(visit)
     return go("/desks?done=added")
 
 
-def _profile(visit: Visit) -> Profile:
+def read_profile(visit: Visit) -> Profile:
     """What peers will see of the desk, from the form."""
     opening = []
     for day in range(7):
@@ -205,7 +205,7 @@ def _minutes(text: str) -> int | None:
 
 
 async def set_profile(visit: Visit) -> web.StreamResponse:
-    await visit.write(desks.set_profile, visit.actor, visit.now, visit.params["desk"], _profile(visit))
+    await visit.write(desks.set_profile, visit.actor, visit.now, visit.params["desk"], read_profile(visit))
     await peering.publish(visit)
     return go("/desks?done=changed")
 

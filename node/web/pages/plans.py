@@ -9,8 +9,8 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import followups, plans, silence
-from node.office import setup
+from node.casework import followups, plans, retention, silence
+from node.office import setup, staff
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.people import show_agencies
 from protocol.codes import Risk, Role
@@ -23,7 +23,13 @@ async def show_ways(visit: Visit) -> web.StreamResponse:
     visit.actor.require_role(*_WHO)
 
     def look(db: Connection) -> dict[str, Any]:
-        return {"holidays": sorted(setup.load_holidays(db)), "days": followups.intervals(db)}
+        return {
+            "holidays": sorted(setup.load_holidays(db)),
+            "days": followups.intervals(db),
+            "kept_months": retention.months(db),
+            "retention_asked": retention.asked(db, visit.now),
+            "names": staff.names(db),
+        }
 
     found = await visit.read(look)
     return visit.page(
@@ -46,6 +52,21 @@ async def set_holidays(visit: Visit) -> web.StreamResponse:
             break
     visit.refuse_if_problems()
     await visit.do(setup.set_holidays, days=days)
+    return go("/ways?done=changed")
+
+
+async def ask_retention(visit: Visit) -> web.StreamResponse:
+    text = visit.get("months")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3):
+        visit.problem("months", "Write a number of months, or 0.")
+    visit.refuse_if_problems()
+    await visit.do(retention.ask, months=int(text))
+    return go("/ways?done=asked")
+
+
+async def agree_retention(visit: Visit) -> web.StreamResponse:
+    text = visit.get("months")
+    await visit.do(retention.agree, months=int(text) if text.isascii() and text.isdecimal() else -1)
     return go("/ways?done=changed")
 
 
@@ -117,6 +138,8 @@ def pages(show_case: Any, show_followup: Any) -> list[Page]:
     return [
         Page("/ways", show_ways),
         Page("/ways/holidays", None, set_holidays, again=show_ways),
+        Page("/ways/retention", None, ask_retention, again=show_ways),
+        Page("/ways/retention/agree", None, agree_retention, again=show_ways),
         Page("/ways/intervals", None, set_intervals, again=show_ways),
         Page("/cases/{case}/plan", show_plan, change_plan),
         Page("/cases/{case}/take-back", None, take_back, again=show_case),

@@ -14,7 +14,7 @@ from node.casework import cases, drafts, overview, programmes, rehearsal
 from node.office import staff
 from node.web.pages import words
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import desks_of_members
+from node.web.pages.refer import desks_to_choose
 from node.web.pages.sections import FormSections
 from node.web.programme_api import REHEARSE_DAYS
 from protocol import crypto
@@ -110,7 +110,7 @@ async def show_board(visit: Visit) -> web.StreamResponse:
     ]
     here = visit.services.here
     draft = {"services": [str(service) for service in found["programme"]["services"]]}
-    successors = [d for d in desks_of_members(here, visit.now, draft, "", query.get("area", "")) if d["verified"]]
+    successors = [d for d in desks_to_choose(here, visit.now, draft, "", query.get("area", "")) if d["verified"]]
     members = {agency: member.peer.name for agency, member in here.directory.members.items()}
     return visit.page(
         "programme.html",
@@ -148,7 +148,7 @@ async def act(visit: Visit) -> web.StreamResponse:
     if len(chosen) > PREPARE_MAX:
         visit.problem("case", "Prepare a few at a time: each person is asked by herself.")
     agency, _, desk = visit.get("successor").partition("/")
-    known = {d["key"] for d in desks_of_members(visit.services.here, visit.now, {}, "", "") if d["verified"]}
+    known = {d["key"] for d in desks_to_choose(visit.services.here, visit.now, {}, "", "") if d["verified"]}
     if visit.get("successor") not in known:
         visit.problem("successor", "Choose one of the desks.")
     visit.refuse_if_problems()

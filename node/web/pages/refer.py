@@ -6,15 +6,15 @@ Every step is kept as a sealed draft, so that she can stop at any of them. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, disclosures, drafts, forms, programmes
-from node.casework.calendars import peer_calendar
+from node.casework import capacity, cases, disclosures, drafts, outside, programmes
+from node.casework.calendars import peer_calendar, profile_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
 from node.web.pages import words
@@ -23,10 +23,10 @@ from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol import consent, crypto, referral
-from protocol.codes import AgencyType, Kind, Priority, Risk, Section
+from protocol.calendar import Calendar
+from protocol.codes import AgencyType, Kind, Priority, Section
 from protocol.consent import Collected, Details
 from protocol.directory import Standing
-from protocol.encoding import seconds
 from protocol.errors import LocalError, say
 
 #: Until when a consent may be offered to be used; the first is what is proposed.
@@ -109,7 +109,7 @@ async def need(visit: Visit) -> web.StreamResponse:
         "programme": visit.get("programme"),
         "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
     }
-    return await _save(visit, draft, "agency")
+    return await save_draft(visit, draft, "agency")
 
 
 # -- 2: who can help -------------------------------------------------------------------------------------------------
@@ -121,7 +121,8 @@ async def show_agency(visit: Visit) -> web.StreamResponse:
         await visit.services.worker.look_around(LOOK_SECONDS)
     wanted = visit.query.get("language", "")
     area = visit.query.get("area", "")
-    found = desks_of_members(visit.services.here, visit.now, draft, wanted, area)
+    listed = await visit.read(outside.list_desks)
+    found = desks_to_choose(visit.services.here, visit.now, draft, wanted, area, listed)
     said = await visit.read(capacity.standing_answers, visit.actor, visit.now)
     return visit.page(
         "refer_agency.html",
@@ -134,11 +135,40 @@ async def show_agency(visit: Visit) -> web.StreamResponse:
     )
 
 
-def desks_of_members(here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str) -> list[dict[str, Any]]:
-    """The desks of the members: those that offer what is needed first, each with whether it is open now."""
+def desks_to_choose(
+    here: Here, now: datetime, draft: dict[str, Any], wanted: str, area: str, listed: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The desks of the members and, `listed`, of agencies without a node: those that offer what is needed first, each
+    with whether it is open now.
+    """
     asked = {int(service) for service in draft.get("services", ())}
     priority = Priority(draft.get("priority", Priority.NORMAL))
-    found = []
+    found: list[dict[str, Any]] = []
+
+    def add(agency: tuple[str, str, str], desk: tuple[str, str], said: Any, calendar: Calendar, **more: Any) -> None:
+        if wanted and said.languages and wanted not in said.languages:
+            return
+        if area and said.areas and not any(area.casefold() in a.casefold() for a in said.areas):
+            return
+        found.append(
+            {
+                "key": f"{agency[0]}/{desk[0]}",
+                "agency": agency[1],
+                "type": agency[2],
+                "desk": desk[1],
+                "fits": bool(asked & set(said.services)),
+                "services": [str(service) for service in said.services],
+                "areas": said.areas,
+                "languages": said.languages,
+                "accepting": said.accepting,
+                "telephone": said.telephone,
+                "open": calendar.is_open(now),
+                "opens": calendar.next_open(now),
+                "answer_by": referral.acknowledge_by(priority, now, calendar),
+                **more,
+            }
+        )
+
     for member in here.directory.members.values():
         peer = member.peer
         if member.standing is Standing.BLOCKED or peer.type is AgencyType.LAW_ENFORCEMENT:
@@ -147,36 +177,32 @@ def desks_of_members(here: Here, now: datetime, draft: dict[str, Any], wanted: s
             entry = desk.entry
             if now.timestamp() >= desk.key_until:
                 continue
-            if wanted and entry.languages and wanted not in entry.languages:
-                continue
-            if area and entry.areas and not any(area.casefold() in a.casefold() for a in entry.areas):
-                continue
-            calendar = peer_calendar(peer, desk)
-            found.append(
-                {
-                    "key": f"{peer.agency}/{desk.id}",
-                    "agency": peer.name,
-                    "desk": entry.name,
-                    "type": peer.type,
-                    "fits": bool(asked & set(entry.services)),
-                    "services": [str(service) for service in entry.services],
-                    "areas": entry.areas,
-                    "languages": entry.languages,
-                    "accepting": entry.accepting,
-                    "telephone": entry.telephone,
-                    "open": calendar.is_open(now),
-                    "opens": calendar.next_open(now),
-                    "answer_by": referral.acknowledge_by(priority, now, calendar),
-                    "verified": member.standing is Standing.VERIFIED,
-                }
+            add(
+                (peer.agency, peer.name, peer.type),
+                (desk.id, entry.name),
+                entry,
+                peer_calendar(peer, desk),
+                verified=member.standing is Standing.VERIFIED,
+                outside=False,
             )
+    # Responsibility does not move to an agency whose clock nobody keeps.
+    for known in listed if draft.get("kind") != Kind.TRANSFER else ():
+        add(
+            (known["agency"], known["agency_name"], known["type"]),
+            (known["id"], known["name"]),
+            known["profile"],
+            profile_calendar(here, known["profile"]),
+            verified=True,
+            outside=True,
+        )
     return sorted(found, key=lambda d: (not d["verified"], not d["fits"], not d["accepting"], d["agency"], d["desk"]))
 
 
 async def agency(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     name, _, desk = visit.get("desk").partition("/")
-    known = desks_of_members(visit.services.here, visit.now, draft, "", "")
+    listed = await visit.read(outside.list_desks)
+    known = desks_to_choose(visit.services.here, visit.now, draft, "", "", listed)
     found = next((d for d in known if d["key"] == visit.get("desk")), None)
     if found is None:
         visit.problem("desk", "Choose one of the desks.")
@@ -187,8 +213,13 @@ async def agency(visit: Visit) -> web.StreamResponse:
             "closed", "This desk is closed now. Telephone first; then tick the box, and the referral follows at once."
         )
     visit.refuse_if_problems()
+    if draft.get("agency") not in (None, name):
+        # Consent is for one agency by name: whoever was asked is asked again.
+        for asked in (draft, *draft.get("members", {}).values()):
+            asked.pop("consent", None)
+            asked.pop("agreed_at", None)
     draft |= {"agency": name, "peer_desk": desk, "agreed_by_telephone_with": visit.get("agreed_by_telephone_with")}
-    return await _save(visit, draft, "person")
+    return await save_draft(visit, draft, "person")
 
 
 # -- 3: who it is about ----------------------------------------------------------------------------------------------
@@ -212,7 +243,7 @@ async def person(visit: Visit) -> web.StreamResponse:
     if visit.get("next") == "later":
         # Stopping is always possible, whatever is still missing.
         draft["person"] = fields
-        return await _save(visit, draft, "later")
+        return await save_draft(visit, draft, "later")
     sections_of(visit, {**draft, "person": fields})
     if visit.get("contact.contact_permitted") == "yes" and not visit.get("contact.telephone"):
         visit.problem("contact.telephone", "How can the person be reached? Write the number, or choose another answer.")
@@ -223,22 +254,39 @@ async def person(visit: Visit) -> web.StreamResponse:
     if not (visit.get("identity.case_code") or visit.get("identity.name")):
         visit.problem("identity.case_code", "Give a case code. A name is not needed.")
     visit.refuse_if_problems()
+    if fields != draft.get("person"):
+        # She agreed to what stood here before.
+        draft.pop("agreed_at", None)
     draft["person"] = fields
-    return await _save(visit, draft, "consent")
+    return await save_draft(visit, draft, "group" if visit.get("next") == "group" else "consent")
+
+
+#: What is asked of somebody who comes along: as little as a place to sleep needs.
+MEMBER_SECTIONS: Final = {"identity", "contact", "safety", "health"}
 
 
 def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
-    """The sections as the draft has them now, with the worker, the services and who agreed by telephone."""
+    """The sections as the draft has them now, with the worker, the services and who agreed by telephone.
+
+    Of somebody who comes along (a draft with `member`) only what she is asked.
+    """
     before = visit.form
+    fields = draft.get("person", {})
     try:
+        if draft.get("member"):
+            visit.form = fields
+            return FormSections(visit, only=MEMBER_SECTIONS)
+        others = [{**other, "may_say_no": True} for other in draft.get("others", [])]
+        lines = [*fields.get("family.dependants", []), *(other["relation"] for other in others)]
         visit.form = {
-            **draft.get("person", {}),
+            **fields,
+            "family.dependants": ["\n".join(lines)],
             "service.services": draft["services"],
             "service.worker": [visit.handle],
             "service.agreed_by_telephone_with": [draft.get("agreed_by_telephone_with", "")],
-            "safety.risk": draft.get("person", {}).get("risk", []),
+            "safety.risk": fields.get("risk", []),
         }
-        return FormSections(visit)
+        return FormSections(visit, before={"family": {"dependants": others}} if others else None)
     finally:
         visit.form = before
 
@@ -249,26 +297,37 @@ def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
 async def show_consent(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
     return visit.page(
-        "refer_consent.html", visit.say("What may we share?"), **consent_page(visit, draft), languages_all=NAMES
+        "refer_consent.html", visit.say("What may we share?"), **await consent_page(visit, draft), languages_all=NAMES
     )
 
 
-def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+async def recipient(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    """To whom the draft would go. Raises LocalError `draft-incomplete` if that was not chosen, or is gone."""
+    here = visit.services.here
+    listed = await visit.read(outside.list_desks)
+    key = f"{draft.get('agency', '')}/{draft.get('peer_desk', '')}"
+    found = next((d for d in desks_to_choose(here, visit.now, draft, "", "", listed) if d["key"] == key), None)
+    if found is None:
+        raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
+    return found
+
+
+async def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
     """What the consent page shows: every part of what would be sent, to whom, and what was answered so far."""
     sections = sections_of(visit, draft).form
     visit.problems = [problem for problem in visit.problems if "." not in problem["field"] or visit.form]
-    member = visit.services.here.directory.members.get(draft.get("agency", ""))
-    if member is None or not sections:
+    to = await recipient(visit, draft)
+    if not sections:
         raise LocalError("draft-incomplete", "A step before this one is missing. Begin with what is needed.")
-    desk = next((d.entry.name for d in member.peer.desks if d.id == draft["peer_desk"]), "")
     said = draft.get("consent", {})
     fields = visit.form if visit.form.get("notice_language") else dict(said.items())
-    spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0]
+    spoken = (draft.get("person", {}).get("contact.preferred_language") or [""])[0] or draft.get("spoken", "")
     return {
         "draft": draft,
         "sections": sections,
-        "agency_to": member.peer.name,
-        "desk_to": desk,
+        "agency_to": to["agency"],
+        "desk_to": to["desk"],
+        "to": to,
         "fields": fields,
         "spoken": spoken,
         "is_minor": is_minor(draft),
@@ -278,21 +337,31 @@ def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_minor(draft: dict[str, Any]) -> bool:
-    return (draft.get("person", {}).get("identity.age_band") or [""])[0] in MINOR_BANDS
+    """Whether the rules for children hold. Somebody whose age is disputed counts as a child."""
+    fields = draft.get("person", {})
+    is_disputed = fields.get("identity.age_disputed") == ["yes"]
+    return is_disputed or (fields.get("identity.age_band") or [""])[0] in MINOR_BANDS
 
 
 async def show_turned(visit: Visit) -> web.StreamResponse:
     """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
     draft = await _load(visit)
-    values = consent_page(visit, draft)
+    values = await consent_page(visit, draft)
     visit.language = language(visit.query.get("in", visit.language.tag))
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
 
 async def agree(visit: Visit) -> web.StreamResponse:
     draft = await _load(visit)
+    draft |= read_answers(visit, draft)
+    return await save_draft(visit, draft, "preview")
+
+
+def read_answers(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
+    """What she agreed to, how, and when, from the consent page; refused with everything that is missing."""
     sections = sections_of(visit, draft).form
-    answers = {name: visit.get(f"may.{name}") for name in (*sections, Section.ATTACHMENTS)}
+    asked = tuple(sections) if draft.get("member") else (*sections, Section.ATTACHMENTS)
+    answers = {name: visit.get(f"may.{name}") for name in asked}
     for name, answer in answers.items():
         if answer not in ("yes", "no"):
             visit.problem(f"may.{name}", "Ask about this part, and choose yes or no.")
@@ -306,16 +375,14 @@ async def agree(visit: Visit) -> web.StreamResponse:
         visit.problem("explained_in", "Choose in which language it was explained.")
     if visit.get("days") not in {str(days) for days in DAYS}:
         visit.problem("days", "Choose until when.")
-    if sections and "yes" not in (answers[name] for name in sections):
+    if not draft.get("member") and sections and "yes" not in (answers[name] for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
     details = details_of({**draft, "consent": consented})
     if not visit.problems:
         consent.check_details(details, is_minor=is_minor(draft))
     visit.refuse_if_problems()
-    draft["consent"] = consented
-    draft["agreed_at"] = visit.now.isoformat()
-    return await _save(visit, draft, "preview")
+    return {"consent": consented, "agreed_at": visit.now.isoformat()}
 
 
 def details_of(draft: Mapping[str, Any]) -> Details:
@@ -350,67 +417,6 @@ def details_of(draft: Mapping[str, Any]) -> Details:
         ) from None
 
 
-# -- 5: send ---------------------------------------------------------------------------------------------------------
-
-
-async def show_preview(visit: Visit) -> web.StreamResponse:
-    """Exactly what the recipient will see, and what stays here."""
-    draft = await _load(visit)
-    values = consent_page(visit, draft)
-    agreed = {name for name in values["sections"] if draft.get("consent", {}).get(f"may.{name}") == ["yes"]}
-    if not agreed:
-        return go(f"/refer/{visit.params['draft']}/consent")
-    member = visit.services.here.directory.members[draft["agency"]]
-    desk = member.peer.desk(draft["peer_desk"], seconds(visit.now))
-    calendar = None if desk is None else peer_calendar(member.peer, desk)
-    priority = Priority(draft["priority"])
-    return visit.page(
-        "refer_preview.html",
-        visit.say("Look once more, then send"),
-        agreed=[name for name in values["sections"] if name in agreed],
-        kept=[name for name in values["sections"] if name not in agreed],
-        answer_by=None if calendar is None else referral.acknowledge_by(priority, visit.now, calendar),
-        files_later=draft["consent"].get("may.attachments") == ["yes"],
-        is_open=None if calendar is None else calendar.is_open(visit.now),
-        telephone="" if desk is None else desk.entry.telephone,
-        **{name: value for name, value in values.items() if name != "fields"},
-    )
-
-
-async def send(visit: Visit) -> web.StreamResponse:
-    """Case, consent and referral in one transaction; a second click finds that it was sent."""
-    try:
-        draft = await _load(visit)
-    except LocalError:
-        return go("/referrals?show=ours&done=already")
-    sections = sections_of(visit, draft)
-    visit.refuse_if_problems()
-    said = draft["consent"]
-    # What she agreed to counts from when she agreed, not from when somebody found time to send it.
-    until = datetime.fromisoformat(draft["agreed_at"]) + timedelta(days=int(said["days"][0]))
-    risk = (draft["person"].get("risk") or [""])[0]
-    sent = await visit.do(
-        forms.send_draft,
-        draft_id=visit.params["draft"],
-        desk_id=draft["desk"],
-        case_id=draft.get("case") or None,
-        agency=draft["agency"],
-        peer_desk=draft["peer_desk"],
-        sections=sections.sections,
-        agreed={Section(name) for name in (*sections.form, Section.ATTACHMENTS) if said.get(f"may.{name}") == ["yes"]},
-        details=details_of(draft),
-        valid_until=until,
-        kind=Kind(draft["kind"]),
-        priority=Priority(draft["priority"]),
-        needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
-        risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
-        part_of=draft.get("part_of") or None,
-        programme_id=draft.get("programme") or None,
-        is_minor=is_minor(draft),
-    )
-    return go(f"/referrals/{sent.referral}?done=sent")
-
-
 # -- drafts ----------------------------------------------------------------------------------------------------------
 
 
@@ -431,7 +437,7 @@ async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
     return draft
 
 
-async def _save(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:
+async def save_draft(visit: Visit, draft: dict[str, Any], following: str) -> web.StreamResponse:
     """Keep the draft; then on to the next page, or home when she said “later”."""
     draft_id = visit.params.get("draft") or crypto.new_id()
     await visit.do(drafts.save, draft_id=draft_id, desk_id=draft["desk"], form=draft)
@@ -451,6 +457,5 @@ PAGES: Final = [
     Page("/refer/{draft}/person", show_person, person),
     Page("/refer/{draft}/consent", show_consent, agree),
     Page("/refer/{draft}/consent/turned", show_turned),
-    Page("/refer/{draft}/preview", show_preview, send),
     Page("/refer/{draft}/discard", None, discard, again=show_need),
 ]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 #: One entry on each line.
 LINES: Final = frozenset({"service.already_provided", "identity.documents", "safety.must_not_learn"})
-BOOLEANS: Final = frozenset({"contact.interpreter_needed", "family.unaccompanied", "family.caregiver_informed"})
+BOOLEANS: Final = frozenset(
+    {"identity.age_disputed", "contact.interpreter_needed", "family.unaccompanied", "family.caregiver_informed"}
+)
 SEVERAL: Final = {"trafficking.exploitation": EXPLOITATION, "trafficking.control": CONTROL}
 #: Fields of the telephone channel that the form shows beside the number.
 _CHANNEL_TEXTS: Final = ("safe_days_times", "say_if_other_answers", "safe_word")

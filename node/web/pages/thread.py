@@ -10,15 +10,15 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import absences, attachments, overview, referrals, show
-from node.casework.calendars import peer_calendar
+from node.casework import absences, attachments, outside, overview, referrals, show
+from node.casework.calendars import peer_calendar, profile_calendar
 from node.office import staff, tasks
 from node.storage.tables import agencies, threads
 from node.web.pages import news, pictures
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol import referral
-from protocol.codes import BusinessStatus, Risk, Status, StatusReason
+from protocol.codes import BusinessStatus, Risk, Role, Status, StatusReason
 from protocol.encoding import ATTACHMENT_MAX_BYTES, seconds
 from protocol.errors import LocalError
 from protocol.referral import Action, Party
@@ -52,6 +52,7 @@ async def opened(visit: Visit) -> dict[str, Any]:
     def look(db: Connection) -> dict[str, Any]:
         shown = show.show(db, services.here, visit.actor, visit.now, referral_id=referral_id)
         row = referrals.load(db, visit.actor, referral_id)
+        desk_id = row.peer_desk
         return {
             "referral": shown,
             "names": staff.names(db),
@@ -61,7 +62,9 @@ async def opened(visit: Visit) -> dict[str, Any]:
             "open_tasks": tasks.open_for(db, [entry["message"] for entry in shown["history"]]),
             "state": news.state(db, visit.actor, referral_id),
             "arrived": attachments.arrived(db, referral_id),
-            "peer_desk": db.execute(select(threads.c.peer_desk).where(threads.c.id == row.thread_id)).scalar(),
+            "peer_desk": desk_id,
+            "outside_desk": next((d for d in outside.list_desks(db, include_removed=True) if d["id"] == desk_id), None),
+            "outside_tell": referrals.OUTSIDE_TASK in tasks.kinds_for(db, referral_id),
             "backstop": _name(db, db.execute(select(threads.c.backstop).where(threads.c.id == row.thread_id)).scalar()),
         }
 
@@ -71,6 +74,8 @@ async def opened(visit: Visit) -> dict[str, Any]:
         await visit.write(show.record_reading, visit.actor, visit.now, referral_id)
     shown = found["referral"]
     shown["sections"] = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
+    for one in shown["members"].values():
+        one["sections"] = {name: msgspec.json.decode(raw) for name, raw in one["sections"].items()}
     for said in shown["said"]:
         said["sections"] = {name: msgspec.json.decode(raw) for name, raw in said["sections"].items()}
     return found
@@ -84,11 +89,13 @@ async def show_referral(visit: Visit) -> web.StreamResponse:
     """One referral."""
     found = await opened(visit)
     shown = found["referral"]
-    desk = _peer_desk(visit, shown["peer"], found["peer_desk"])
+    known = found["outside_desk"]
+    desk = _outside_desk(visit, known) if known else _peer_desk(visit, shown["peer"], found["peer_desk"])
     return visit.page(
         "referral.html",
         visit.say("Referral"),
         can=_can(visit, shown),
+        told=_told(visit, shown),
         decline=_REASONS_TO_DECLINE,
         holds=(StatusReason.NO_CAPACITY, StatusReason.COULD_NOT_CONTACT, StatusReason.SAFETY_RISK, StatusReason.OTHER),
         labels=_LABELS,
@@ -116,10 +123,30 @@ def _peer_desk(visit: Visit, agency: str, desk_id: str | None) -> dict[str, Any]
     }
 
 
+def _outside_desk(visit: Visit, known: dict[str, Any]) -> dict[str, Any]:
+    calendar = profile_calendar(visit.services.here, known["profile"])
+    return {
+        "name": known["name"],
+        "telephone": known["profile"].telephone,
+        "open": calendar.is_open(visit.now),
+        "opens": calendar.next_open(visit.now),
+    }
+
+
+def _state(shown: dict[str, Any]) -> referral.State:
+    held = None if shown["held_from"] is None else Status(shown["held_from"])
+    return referral.State(Status(shown["status"]), shown["cancellation_requested"], held)
+
+
+def _told(visit: Visit, shown: dict[str, Any]) -> list[Action]:
+    """What an agency without a node may have told: what is offered to be entered."""
+    is_offered = shown["outside"] and visit.has(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    return outside.possible(_state(shown)) if is_offered else []
+
+
 def _can(visit: Visit, shown: dict[str, Any]) -> set[str]:
     """The acts that the table and her roles have now: what is offered. What is allowed is decided when she acts."""
-    held = None if shown["held_from"] is None else Status(shown["held_from"])
-    state = referral.State(Status(shown["status"]), shown["cancellation_requested"], held)
+    state = _state(shown)
     found = set()
     for action in Action:
         if not visit.actor.roles & referral.ROLES[action]:
@@ -130,7 +157,8 @@ def _can(visit: Visit, shown: dict[str, Any]) -> set[str]:
             continue
         found.add(str(action))
     if state.status not in referral.FINAL and visit.actor.roles & referral.ROLES[Action.LABEL]:
-        found.add("note")
+        if not shown["outside"]:
+            found.add("note")
         if shown["side"] == Party.SOURCE and visit.actor.roles & referral.ROLES[Action.SEND] and not shown["locked"]:
             found.add("correct")
     return found
@@ -178,6 +206,35 @@ def _moment(visit: Visit, name: str, *, is_needed: bool = False) -> datetime | N
     elif at is not None and at <= visit.now:
         visit.problem(name, "Choose a date in the future.")
     return at
+
+
+async def enter(visit: Visit) -> web.StreamResponse:
+    """What an agency without a node told us, entered by whoever was told."""
+    action = _choice(visit, "action", Action, "Choose what they said.")
+    values: dict[str, Any] = {"text": visit.get("text"), "told_by": visit.get("told_by")}
+    if action in (Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET) or visit.get("reason"):
+        values["reason"] = _choice(visit, "reason", StatusReason, "Choose a reason.")
+    if action is Action.HOLD:
+        values["resume_by"] = _moment(visit, "until", is_needed=True)
+    if action is Action.ACCEPT:
+        values["arrive_by"] = _moment(visit, "until")
+    if action is Action.LABEL:
+        values["business_status"] = _choice(visit, "label", BusinessStatus, "Choose what there is to tell.")
+    if not visit.get("told_by"):
+        visit.problem("told_by", "Write down who told you, and how: it is all the proof there is.")
+    version = visit.get("version")
+    values["version"] = int(version) if version.isdecimal() and len(version) < 10 else None
+    visit.refuse_if_problems()
+    referral_id = visit.params["referral"]
+    await visit.do(outside.enter, referral_id=referral_id, action=action, **values)
+    return go(f"/referrals/{referral_id}?done=saved")
+
+
+async def told_them(visit: Visit) -> web.StreamResponse:
+    """An agency without a node was told what has changed."""
+    referral_id = visit.params["referral"]
+    await visit.do(outside.told_them, referral_id=referral_id, told_by=visit.get("told_by"))
+    return go(f"/referrals/{referral_id}?done=saved")
 
 
 async def note(visit: Visit) -> web.StreamResponse:
@@ -231,6 +288,8 @@ async def correct(visit: Visit) -> web.StreamResponse:
 PAGES: Final = [
     Page("/referrals/{referral}", show_referral),
     Page("/referrals/{referral}/act/{action}", None, act, again=show_referral),
+    Page("/referrals/{referral}/told", None, enter, again=show_referral),
+    Page("/referrals/{referral}/told-them", None, told_them, again=show_referral),
     Page("/referrals/{referral}/note", None, note, again=show_referral),
     Page("/referrals/{referral}/noted/{message}", None, take_note, again=show_referral),
     Page("/referrals/{referral}/correct", show_correct, correct),

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A spreadsheet, a closed case, and what the person herself gets, in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tests.browser.conftest import Meet, Network
+from tests.browser.requests import ask
+
+GOOD = "Case code,Risk,Age\nSHEET-INVENTED,medium,25-39\n"
+BAD = "Case code,Risk\nSHEET-WRONG-INVENTED,enormous\n"
+
+
+def test_a_spreadsheet_is_looked_at_taken_in_closed_and_opened_again(
+    network: Network, meet: Meet, tmp_path: Path
+) -> None:
+    carla = meet(network.lantern, "carla")
+    sheet = tmp_path / "cases.csv"
+    for text, said in ((BAD, "Nothing was taken in"), (GOOD, "1 row, and all of it is understood.")):
+        sheet.write_text(text)
+        carla.open("/cases/import")
+        carla.page.get_by_label("File").set_input_files(sheet)
+        carla.click("Go on")
+        assert carla.sees(said) and not carla.sees("enormous")
+    carla.page.get_by_label("File").set_input_files(sheet)
+    carla.page.get_by_label("Only look at it, and take in nothing yet").uncheck()
+    carla.click("Go on")
+    assert carla.sees("SHEET-INVENTED") and not carla.sees("SHEET-WRONG-INVENTED")
+    carla.click("SHEET-INVENTED", role="link")
+    case = re.findall(r"/cases/([0-9a-f]{32})", carla.page.url)[0]
+    carla.page.locator("summary", has_text="Close the case").click()
+    carla.click("Close the case")
+    carla.open("/cases?show=closed")
+    carla.click("SHEET-INVENTED", role="link")
+    carla.click("Open the case again")
+    assert carla.sees("New referral")
+    whole = json.loads(ask(network.lantern, "GET", f"/cases/{case}/export.json", "carla").text)
+    assert whole["sections"]["identity"] == {"case_code": "SHEET-INVENTED", "age_band": "25-39"}
+    paper = meet(network.lantern, "carla").context.request.get(f"{carla.address}/cases/{case}/export/paper")
+    assert paper.status in (200, 422)
+    assert [fault for fault in carla.faults if "422" not in fault] == []
+
+
+def test_two_people_choose_how_long_closed_cases_are_kept(network: Network) -> None:
+    lantern = network.lantern
+    if "ruth" not in lantern.ids:
+        lantern.add("ruth", ["supervisor"], joins=False)
+    assert ask(lantern, "POST", "/ways/retention", "carla", {"months": "24"}).status == 403
+    assert ask(lantern, "POST", "/ways/retention", "sara", {"months": "24"}).status == 303
+    assert "asks for 24 months." in ask(lantern, "GET", "/ways", "ruth").text
+    assert ask(lantern, "POST", "/ways/retention/agree", "sara", {"months": "24"}).status == 422
+    assert ask(lantern, "POST", "/ways/retention/agree", "ruth", {"months": "24"}).status == 303
+    assert "24 months after it was closed." in ask(lantern, "GET", "/ways", "sara").text
