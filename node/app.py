@@ -105,6 +105,7 @@ class Node:
         self.client = client or HttpClient()
         self.worker = Worker(self.database, self.here, self.mail, self.client, self.clock, chance)
         self.here.wake = self.worker.wake
+        self.here.wake_alerts = self.worker.wake_alerts
         self.here.tell = self._tell_soon
         self._telling: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
