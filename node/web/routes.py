@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.web import absence_api, alert_api, capacity_api, case_api, passkey_api, plan_api, programme_api, staff_api
+from node.web import (
+    absence_api,
+    alert_api,
+    capacity_api,
+    case_api,
+    passkey_api,
+    plan_api,
+    programme_api,
+    reach_api,
+    staff_api,
+)
 from node.web.api import Route
 
 ALL: Final[list[Route]] = [
@@ -17,4 +27,5 @@ ALL: Final[list[Route]] = [
     *alert_api.ROUTES,
     *plan_api.ROUTES,
     *absence_api.ROUTES,
+    *reach_api.ROUTES,
 ]

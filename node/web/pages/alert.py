@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import alerts, evidence
+from node.casework import alerts, drills, evidence
 from node.casework.alerts import Content
 from node.office import desks as office_desks
 from node.office import staff
@@ -72,6 +72,7 @@ async def show_raise(visit: Visit) -> web.StreamResponse:
         urgencies=list(Urgency),
         asks=list(Asked),
         known=list(KNOWN),
+        ladders={urgency: alert.ladder(urgency, visit.now) for urgency in Urgency},
         handlings=[Handling.H0, Handling.H1, Handling.H2],
         case=visit.get("case") or visit.query.get("case", ""),
         suspicious=any("names nobody" in p["text"] for p in visit.problems) or bool(visit.get("looked")),
@@ -150,7 +151,8 @@ async def list_alerts(visit: Visit) -> web.StreamResponse:
         found = alerts.list_alerts(db, visit.actor, visit.now, include_ended=which == "ended")
         return {
             "rows": [a for a in found if (a["ended_at"] is not None) == (which == "ended")],
-            "paths": alerts.paths(db, visit.services.here, visit.now),
+            "paths": drills.paths(db, visit.services.here, visit.now),
+            "incoming": drills.incoming(db, visit.services.here, visit.now),
             "state": news.state(db, visit.actor),
         }
 

@@ -16,6 +16,7 @@ from node.casework import (
     capacity,
     cases,
     drafts,
+    drills,
     erasure,
     followups,
     plans,
@@ -95,7 +96,7 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/alerts/{subject}"
     if kind.startswith("message-") and alerts.is_alert(db, subject):
         return f"/alerts/{subject}"
-    if kind == alerts.PATH_TASK:
+    if kind.startswith((alerts.PATH_TASK, drills.DRILL_TASK)):
         return "/alerts"
     if kind == silence.PEER_TASK:
         return "/agencies"
