@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import NodeError
-from tests.federation.nodes import RealNode, form, make_pair
+from tests.federation.nodes import FORM, RealNode, form, make_pair
 
 #: Where a process may end by itself, and at which end referrals pass the point.
 POINTS = {
@@ -40,7 +40,8 @@ class Flow(threading.Thread):
 
     def __init__(self, sender: RealNode, recipient: RealNode) -> None:
         super().__init__(daemon=True)
-        self.sender, self.body = sender, {"form": form(recipient)}
+        consent = {**FORM["consent"], "purposes": ["law-enforcement"]}
+        self.sender, self.body = sender, {"form": form(recipient, consent=consent)}
         to = {"agency": recipient.agency, "desk": recipient.desk}
         self.alert = {**ALERT, "from_desk": sender.desk, "to": to}
         self.told: list[str] = []
