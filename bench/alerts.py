@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 from aiosmtpd.handlers import Message
 from aiosmtpd.smtp import SMTP
+from sqlalchemy import Connection, select
 
 from bench.load import DETAILS, SECTIONS, actor_of
 from bench.measure import percentile
@@ -30,6 +31,7 @@ from node.casework.alerts import Content
 from node.cli.demo import DemoAgency
 from node.exchange import outbox
 from node.office.actor import Actor
+from node.storage.tables import outbox as outbox_rows
 from node.web.api import COOKIE
 from protocol import crypto
 from protocol.codes import (
@@ -48,6 +50,8 @@ from protocol.messages import Marking
 
 REFERRALS, ALERTS, EVERY_SECONDS = 1000, 20, 0.5
 PART_BYTES = 180 * 1024
+#: Whatever is not shown by then was lost.
+LATEST_SECONDS = 60
 CONTENT = Content(
     category=AlertCategory.VENUE,
     urgency=Urgency.IMMEDIATE,
@@ -111,9 +115,16 @@ async def send(folder: Path, passphrase: str, count: int, number: int) -> list[f
         sent.append(time.time())
         await asyncio.sleep(EVERY_SECONDS)
     waiting = await node.database.read(outbox.waiting_peers, node.clock.now())
-    await asyncio.sleep(2)
+    for _ in range(LATEST_SECONDS * 20):
+        if not await node.database.read(_has_alerts):
+            break
+        await asyncio.sleep(0.05)
     await node.stop()
     return [*sent, float(bool(waiting))]
+
+
+def _has_alerts(db: Connection) -> bool:
+    return db.execute(select(outbox_rows.c.number).where(outbox_rows.c.lane == 0).limit(1)).first() is not None
 
 
 class Box(Message):
@@ -149,11 +160,14 @@ async def watch(liaison: DemoAgency, command: list[str], box: Box) -> dict[str, 
 
         following = asyncio.ensure_future(follow())
         out, errors = await done
-        await asyncio.sleep(1)
+        if process.returncode:
+            raise SystemExit(f"the load failed:\n{errors.decode()}")
+        *sent, was_waiting = json.loads(out.decode().splitlines()[-1])
+        for _ in range(LATEST_SECONDS * 20):
+            if len(seen) == len(sent):
+                break
+            await asyncio.sleep(0.05)
         following.cancel()
-    if process.returncode:
-        raise SystemExit(f"the load failed:\n{errors.decode()}")
-    *sent, was_waiting = json.loads(out.decode().splitlines()[-1])
     if len(seen) != len(sent):
         raise SystemExit(f"{len(sent)} alerts were sent and {len(seen)} shown")
     waits = sorted((at - begun) * 1000 for at, begun in zip(sorted(seen.values()), sorted(sent), strict=True))
