@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench`: (a) seal and open, (b) two nodes on this machine, (c) a pipe of the same machine, for the ratio,
 (d) the pages, (e) several processes, (f) backup and restore, (g) the CPU time of each step, (h) time: follow-ups that
-fall due, a hand-over board, a node's year.
+fall due, a hand-over board, a node's year, (i) alerts beside a full outbox.
 
 Results go to bench/results.json with the machine's description; the run before is kept beside them and compared.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import backups, times
+from bench.alerts import on_alerts
 from bench.load import SECTIONS
 from bench.measure import cpu_seconds, family, pss_mib
 from bench.pages import on_pages
@@ -142,11 +143,16 @@ def pipe(folder: Path) -> dict[str, float]:
 
 
 def meet(
-    root: Path, urls: tuple[str, str] | None = None, *, printed: dict[str, dict[str, Any]] | None = None
+    root: Path,
+    urls: tuple[str, str] | None = None,
+    *,
+    second: str = "NGO",
+    printed: dict[str, dict[str, Any]] | None = None,
 ) -> tuple[DemoAgency, DemoAgency]:
     """Two nodes that run and have compared fingerprints. `printed` gets what each of them prints once, by its key."""
     root.mkdir(mode=0o700, exist_ok=True)
-    one, other = (DemoAgency(root, key, f"Bench {key}", "NGO", "Desk") for key in ("sender", "receiver"))
+    kinds = {"sender": "NGO", "receiver": second}
+    one, other = (DemoAgency(root, key, f"Bench {key}", kind, "Desk") for key, kind in kinds.items())
     if urls is not None:
         one.database_url, other.database_url = urls
     for agency in (one, other):
@@ -158,7 +164,7 @@ def meet(
         agency.start()
         agency.log_in()
         agency.client.post("/api/v1/desks", {"name": "Desk"})
-    made = one.client.post("/api/v1/peers/invites", {"type": "NGO"})
+    made = one.client.post("/api/v1/peers/invites", {"type": second})
     other.client.post("/api/v1/peers/accept", {"invite": made["invite"]})
     for here, there in ((one, other), (other, one)):
         heard = there.client.get("/api/v1/peers")["our_fingerprint"]
@@ -324,6 +330,9 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results.json")
     parser.add_argument("--finished", type=int, default=0, help="measure once more beside so many finished messages")
     parser.add_argument("--backup", type=int, default=0, help="only back up and restore a node with so many messages")
+    parser.add_argument(
+        "--waiting", type=int, default=1000, help="referrals with files that wait while alerts are sent"
+    )
     parser.add_argument("--postgresql", action="store_true", help="also on a PostgreSQL server of its own")
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="staffetta-bench-"))
@@ -345,6 +354,7 @@ def main() -> None:
         result["steps"] = on_steps(*meet(root / "steps"))
         result["time"] = times.measure(root, f"sqlite:///{root}/times.db")
         result["time"]["node_year_cpu_seconds"] = times.node_year()
+        result["alerts"] = on_alerts(*meet(root / "alerts", second="LawEnforcement"), chosen.waiting)
         if chosen.postgresql:
             result["postgresql"] = on_postgresql(root / "postgresql", chosen.count)
             result["processes"] = on_processes(root / "processes", chosen.count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""(e) time: a sweep over a hundred thousand open follow-ups, the hand-over board of a full project, a node's year."""
+"""(h) time: a sweep over a hundred thousand open follow-ups, the hand-over board of a full project, a node's year."""
 
 from __future__ import annotations
 

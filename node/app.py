@@ -33,6 +33,7 @@ from node.casework import (
     capacity,
     disclosures,
     drafts,
+    drills,
     followups,
     keeping,
     plans,
@@ -89,6 +90,8 @@ SOCKET_NAME: Final = "node.sock"
 _MINUTE_SECONDS: Final = 60
 _HOUR_SECONDS: Final = 3600
 _TELL_SECONDS: Final = 5
+#: Messages that are being handed over at once: a mail server that hangs must not keep the other people waiting.
+_SENDING: Final = 10
 
 
 class Node:
@@ -121,8 +124,10 @@ class Node:
         self.client = client or HttpClient()
         self.worker = Worker(self.database, self.here, self.mail, self.client, self.clock, chance)
         self.here.wake = self.worker.wake
+        self.here.wake_alerts = self.worker.wake_alerts
         self.here.tell = self._tell_soon
         self._telling: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Semaphore(_SENDING)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.neighbours = Neighbours(self.database, self.here, self.worker, self.place, self._begin_telling)
         self.peer_endpoints = PeerEndpoints(
@@ -356,25 +361,28 @@ class Node:
         return counts
 
     async def tell(self) -> int:
-        """Tell everybody who has something waiting and is not looking. Returns how many were told."""
-        settings = self.config.post
-        if not settings.host:
-            return 0
+        """Tell everybody who has something waiting and is not looking, several at once. Returns how many were told."""
         now = self.clock.now()
         claimed = await self.database.write(notify.claim, self.here, now, self.real.now())
-        told = 0
-        for mailing in claimed:
+        return sum(await asyncio.gather(*(self._tell_one(telling, now) for telling in claimed)))
+
+    async def _tell_one(self, telling: notify.Telling, now: datetime) -> bool:
+        """By the first of her ways that works."""
+        config, failed = self.config, list[str]()
+        for way in telling.ways:
             try:
-                await post.send(
-                    self.config.data_dir, settings, post.message(settings.sender, mailing, in_language, self.real)
-                )
+                async with self._sending:
+                    await post.deliver(
+                        config.data_dir, config.post, config.reach, way, telling.language, in_language, self.real
+                    )
             except NodeError as error:
                 log.warning("notification_failed", code=error.code)
-                await self.database.write(notify.failed, self.clock.now(), mailing.staff_id)
+                failed.append(way.id)
             else:
-                await self.database.write(notify.sent, now, mailing.staff_id)
-                told += 1
-        return told
+                await self.database.write(notify.sent, now, telling.owner, way.id, failed)
+                return True
+        await self.database.write(notify.failed, self.clock.now(), telling.owner, failed)
+        return False
 
     def _tell_soon(self) -> None:
         """Something urgent was committed: do not wait for the next tick. May be called from any thread."""
@@ -428,7 +436,8 @@ class Node:
         await self.database.write(_in_turn, retention.remind, self.here, now)
         await self.database.write(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
-        await self.database.write(_in_turn, alerts.test_paths, self.here, now)
+        for tried in (alerts.test_paths, drills.watch_incoming, drills.plan):
+            await self.database.write(_in_turn, tried, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 

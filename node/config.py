@@ -14,7 +14,9 @@ import msgspec
 
 from node.errors import ConfigError
 from node.exchange.client import check_address
+from node.office import services
 from node.office.post import Post
+from node.office.services import Reach
 from node.place import Duty
 from protocol.errors import LocalError
 
@@ -84,6 +86,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pages: Pages = Pages()
     post: Post = Post()
     processes: Processes = Processes()
+    reach: Reach = Reach()
     log: Log = Log()
 
 
@@ -105,6 +108,7 @@ def load(data_dir: Path) -> Config:
         check_leave_to(path, config.pages.leave_to)
         check_pages(path, config.pages.address)
         check_post(path, config.post)
+        check_reach(path, config.reach)
     except msgspec.ValidationError as error:
         raise ConfigError("config-value", f"{path}: {error}") from error
     except LocalError as error:
@@ -147,6 +151,22 @@ def check_post(path: Path, post: Post) -> None:
         raise ConfigError("config-value", f"{path}, [post] security: without TLS only on this machine.")
 
 
+def check_reach(path: Path, reach: Reach) -> None:
+    """Only services that are known, and hosts by name."""
+    for name in reach.services:
+        if name not in services.KNOWN:
+            raise ConfigError(
+                "config-value",
+                f"{path}, [reach] services: there is no {name}.{_nearest(name, services.KNOWN)} "
+                f"Known: {', '.join(services.KNOWN)}.",
+            )
+    for host in reach.hosts:
+        if not re.fullmatch(r"[a-z0-9.-]+(:[0-9]{1,5})?", host):
+            raise ConfigError(
+                "config-value", f"{path}, [reach] hosts: write small letters, as ntfy.example.org or localhost:8080."
+            )
+
+
 def _paths(kind: type[object], value: object) -> object:
     if kind is Path:
         return Path(str(value))
@@ -160,6 +180,7 @@ _SECTIONS: Final = {
     "pages": Pages,
     "post": Post,
     "processes": Processes,
+    "reach": Reach,
     "log": Log,
 }
 
@@ -227,6 +248,13 @@ url = {json.dumps(database.url)}
 # sender = "reminder@example.org"
 # username = "reminder@example.org"
 # password_file = "mail.password"
+
+[reach]
+# Other ways for the same sentence, with pip install staffetta[notify]: "ntfy", "signal", "matrix", "twilio", …
+# (deploy/README.md lists them). Staff enter their own addresses, and only for what stands here.
+# services = ["ntfy"]
+# Those with a host of their own may talk to these hosts, and to no other.
+# hosts = ["ntfy.example.org"]
 
 [processes]
 # On PostgreSQL only: how many processes on this machine, and whether they answer people and peers ("web"), deliver and

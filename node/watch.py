@@ -19,7 +19,7 @@ from node.storage import files
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
-from node.storage.tables import agencies, alerts, mailings, outbox, tasks
+from node.storage.tables import agencies, alerts, channels, outbox, tasks
 from protocol import identity
 from protocol.codes import AlertStatus
 
@@ -75,7 +75,7 @@ def counts(db: Connection, now: datetime) -> dict[str, Any]:
         "tasks_open": count(tasks, is_open),
         "alarms_open": count(tasks, is_open & tasks.c.kind.like("alarm-%")),
         "alerts_unacknowledged": count(alerts, waits),
-        "mail_failing": count(mailings, mailings.c.failures > 0),
+        "mail_failing": count(channels, channels.c.failures > 0),
         "certificate_until": certificate_until(db),
         "clock_offset": peers.clock_offset(db, now),
         "locked": lock.is_locked(db),

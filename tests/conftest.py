@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from node.office import post, services
 from protocol.codes import AgencyType
+from tests import mailbox
 from tests.postgres import PostgresServer
 from tests.world import Agency, make_agency, meet
 
@@ -46,6 +49,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skipped tests fail the run when CI=true", red=True)
         for nodeid in sorted(set(_skipped)):
             terminalreporter.line(nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_the_fixed_texts() -> Iterator[None]:
+    """Promise 8: every notification that any test sends, or receives from a node, is word for word a fixed text."""
+    send_mail, send_service = post.send, services.send
+
+    async def check_mail(folder: Path, settings: post.Post, made: EmailMessage) -> None:
+        mailbox.check_email(made)
+        await send_mail(folder, settings, made)
+
+    def check_service(reach: services.Reach, address: str, subject: str, sentence: str) -> None:
+        mailbox.refuse_content(subject, sentence)
+        send_service(reach, address, subject, sentence)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(post, "send", check_mail)
+        patch.setattr(services, "send", check_service)
+        yield
+    assert mailbox.found == [], "a notification said something else"
 
 
 @pytest.fixture(scope="session")

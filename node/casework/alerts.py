@@ -20,7 +20,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 from node.casework import cases, consents, records
 from node.exchange import outbox
 from node.exchange.outbox import NewThread
-from node.office import audit, tasks
+from node.office import audit, duty, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.database import after_commit
@@ -547,6 +547,8 @@ def _warn(db: Connection, here: Here, now: datetime, row: Any, step: alert.Step 
         tasks.open_task(db, now, TASK, row.id, desk_id=row.desk_id, staff_id=row.staff_id)
     else:
         who = [f"desk:{row.desk_id}", *([f"role:{Role.SUPERVISOR}"] if role is Role.SUPERVISOR else [])]
+        # Whoever is on duty was told first; now the second person, later everybody, each by name.
+        who += duty.others(db, here, now, row.desk_id, everybody=role is Role.SUPERVISOR)
     for audience in who:
         if row.urgency == Urgency.IMMEDIATE:
             press(db, here, now, audience)

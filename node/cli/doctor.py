@@ -90,6 +90,7 @@ def examine(data_dir: Path, *, thorough: bool = False) -> list[Finding]:
             findings.append(look("version", partial(outside.newest, data_dir, found)))
             findings.append(look("clock", partial(outside.clock, found, clocks)))
         findings += [one.result() for one in asked.values()]
+    findings.append(look("services", partial(_services, settings)))
     findings.append(look("backups", partial(_backups, settings, now)))
     return findings
 
@@ -239,6 +240,17 @@ def _sqlite(db: Connection) -> str:
             "one. Never open node.db with another program that writes while the node runs."
         )
     return f"version {sqlite3.sqlite_version}, without a fault that is known to us"
+
+
+def _services(settings: config.Config) -> str:
+    from node.office import services
+
+    named = settings.reach.services
+    if not named:
+        return "none but mail ([reach] in staffetta.toml)"
+    if not services.is_installed():
+        raise NodeError("services", "[reach] names services that cannot be used. Run: pip install 'staffetta[notify]'")
+    return ", ".join(named)
 
 
 def _database(db: Connection, settings: config.Config, thorough: bool) -> str:

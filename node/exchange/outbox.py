@@ -48,6 +48,8 @@ LEASE: Final = timedelta(seconds=90)
 #: Waits between attempts to reach one agency; afterwards an hour. Nodes with four hours of power a day must not starve.
 BACKOFF_SECONDS: Final = (0, 5, 15, 60, 300, 900, 1800, 3600)
 JITTER: Final = 0.2
+#: An alert does not share in the wait of its agency: after these it is tried every half minute, for its 72 hours.
+ALERT_BACKOFF_SECONDS: Final = (2, 5, 15, 30)
 #: Header, HPKE, binding, batch path and signatures around content and body; for choosing how many fit in a request.
 _WRAPPING_BYTES: Final = 6_400
 
@@ -62,16 +64,18 @@ class Claimed:
     thread_id: str | None
     referral_id: str | None
     content_hash: str
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A request that is ready to be posted to one agency."""
+    """A request that is ready to be posted to one agency. `is_alert`: by itself, in the lane that waits for nothing."""
 
     peer: str
     address: str
     body: bytes
     claimed: tuple[Claimed, ...]
+    is_alert: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ _DATA: Final = frozenset(
 #: Parts of files that are read to make one request: more would not fit in it.
 _FILES_AT_ONCE: Final = 16
 _FILES: Final = lane_number(Lane.FILES)
+_ALERTS: Final = lane_number(Lane.ALERT)
 _THREAD = select(threads).where(threads.c.id == bindparam("thread"))
 _MOVE = (
     update(threads)
@@ -261,9 +266,9 @@ def _store(
             "expires_at": None if kind in NEVER_EXPIRE else _give_up_at(content, now),
         },
     )
-    if here.wake is not None:
-        wake, peer = here.wake, content.recipient
-        after_commit(db, lambda: wake(peer), ("wake", peer))
+    wake, peer = here.wake_alerts if lane is Lane.ALERT else here.wake, content.recipient
+    if wake is not None:
+        after_commit(db, lambda: wake(peer), ("wake", lane is Lane.ALERT, peer))
 
 
 def _give_up_at(content: Header, now: datetime) -> datetime:
@@ -322,9 +327,19 @@ _RETRY = Question(select(agencies.c.retry_at).where(agencies.c.agency == bindpar
 
 
 def claim(
-    db: Connection, here: Here, hooks: Hooks, now: datetime, peer: str, limit: int = BATCH_MAX_MESSAGES
+    db: Connection,
+    here: Here,
+    hooks: Hooks,
+    now: datetime,
+    peer: str,
+    limit: int = BATCH_MAX_MESSAGES,
+    *,
+    first: Lane = Lane.ALERT,
+    last: Lane = Lane.FILES,
 ) -> Dispatch | None:
-    """Lease what is due for one agency and make a request of it; None if nothing can go now.
+    """Lease what is due for one agency in these lanes and make a request of it; None if nothing can go now.
+
+    Alerts by themselves ask no back-off of the agency: each has its own.
 
     Consent is asked again for each message that carries data: what is no longer permitted ends as `withheld`. The
     envelopes are sealed here, on the writer's thread, to the newest key of the agency's node.
@@ -333,13 +348,15 @@ def claim(
     key = None if member is None else member.peer.sealing_key(seconds(now))
     if member is None or key is None:
         return None
-    known = _RETRY.first(db, {"peer": peer})
+    is_alert = last is Lane.ALERT
+    known = None if is_alert else _RETRY.first(db, {"peer": peer})
     if known is not None and known.retry_at is not None and known.retry_at > now:
         return None
     query = _CLAIM if db.dialect.name == "sqlite" else _CLAIM.with_for_update(skip_locked=True, of=outbox)
     facts = {"us": here.agency, "peer": peer, "now": now}
-    rows = db.execute(query, {**facts, "most": limit, "lane_from": 0, "lane_to": _FILES - 1}).all()
-    if not rows:
+    lanes = {"lane_from": lane_number(first), "lane_to": min(lane_number(last), _FILES - 1)}
+    rows = db.execute(query, {**facts, "most": limit, **lanes}).all()
+    if not rows and last is Lane.FILES:
         # Files wait for everything else, and few of them are read: each part fills an envelope of the largest size.
         files = {"most": min(limit, _FILES_AT_ONCE), "lane_from": _FILES, "lane_to": _FILES}
         rows = db.execute(query, {**facts, **files}).all()
@@ -354,9 +371,10 @@ def claim(
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
     sealed = envelope.seal([envelope.Outgoing(row.content, body) for row, body in ready], sender, key, seconds(now))
     claimed = tuple(
-        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash) for row, _ in ready
+        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash, row.attempts)
+        for row, _ in ready
     )
-    return Dispatch(peer, member.peer.address, framing.frame([one.raw for one in sealed]), claimed)
+    return Dispatch(peer, member.peer.address, framing.frame([one.raw for one in sealed]), claimed, is_alert)
 
 
 def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[tuple[Any, bytes]]:
@@ -464,19 +482,29 @@ def settle(
         # What it signed a moment ago says what time it is there: for whoever has to find out whose clock is wrong.
         ahead = max(receipt.created for receipt, _ in receipts) - seconds(now)
         db.execute(_HEARD, {"peer": dispatch.peer, "at": now, "ahead": ahead})
-    left = [claimed.number for claimed in dispatch.claimed if claimed.message_id not in settled]
+    left = [claimed for claimed in dispatch.claimed if claimed.message_id not in settled]
     if left:
-        db.execute(update(outbox).where(outbox.c.number.in_(left)).values(lease_until=None))
-        if not settled:
+        _free(db, now, dispatch, left)
+        if not settled and not dispatch.is_alert:
             _back_off(db, now, dispatch.peer, chance)
     return len(settled)
 
 
 def fail(db: Connection, now: datetime, dispatch: Dispatch, chance: float, retry_seconds: int | None = None) -> None:
     """The agency was not reached: its messages are free again, and it is tried later. `chance` (0–1) is the jitter."""
-    numbers = [claimed.number for claimed in dispatch.claimed]
-    db.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(lease_until=None))
-    _back_off(db, now, dispatch.peer, chance, retry_seconds)
+    _free(db, now, dispatch, dispatch.claimed)
+    if not dispatch.is_alert:
+        _back_off(db, now, dispatch.peer, chance, retry_seconds)
+
+
+def _free(db: Connection, now: datetime, dispatch: Dispatch, left: Collection[Claimed]) -> None:
+    """These may be claimed again: at once, for their agency has a back-off; an alert when its own is over."""
+    until: datetime | None = None
+    if dispatch.is_alert:
+        tries = min((claimed.attempts for claimed in left), default=0)
+        until = now + timedelta(seconds=ALERT_BACKOFF_SECONDS[min(tries, len(ALERT_BACKOFF_SECONDS) - 1)])
+    numbers = [claimed.number for claimed in left]
+    db.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(lease_until=until))
 
 
 def _back_off(db: Connection, now: datetime, peer: str, chance: float, at_least_seconds: int | None = None) -> None:
@@ -535,9 +563,16 @@ def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int =
 
 
 def waiting_peers(db: Connection, now: datetime) -> list[str]:
-    """Agencies for which something is queued and that may be tried now."""
+    """Agencies for which something besides alerts is queued and that may be tried now."""
     due = or_(agencies.c.retry_at.is_(None), agencies.c.retry_at <= now)
-    query = select(agencies.c.agency).where(
-        due, select(outbox.c.number).where(outbox.c.peer == agencies.c.agency).limit(1).exists()
-    )
+    hers = (outbox.c.peer == agencies.c.agency) & (outbox.c.lane > _ALERTS)
+    query = select(agencies.c.agency).where(due, select(outbox.c.number).where(hers).limit(1).exists())
+    return list(db.execute(query).scalars())
+
+
+def waiting_alerts(db: Connection, now: datetime) -> list[str]:
+    """Agencies for which an alert is queued that may be tried now, whatever else was tried with them."""
+    free = or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= now)
+    hers = (outbox.c.peer == agencies.c.agency) & (outbox.c.lane == _ALERTS) & free
+    query = select(agencies.c.agency).where(select(outbox.c.number).where(hers).limit(1).exists())
     return list(db.execute(query).scalars())

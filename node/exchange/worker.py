@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivers what waits: for each agency a claim, a request, a settlement, two requests under way at most.
+"""Delivers what waits: for each agency a claim, a request, a settlement, two requests under way at most; and beside
+them one for alerts, which wait neither for a batch that is under way nor for an agency's back-off.
 
 Everything durable happens in the database; a worker that is killed at any point has lost nothing and repeats something.
 """
@@ -31,7 +32,7 @@ from node.exchange.hooks import Hooks
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import get_setting
-from node.storage.tables import agencies, messages, threads
+from node.storage.tables import Lane, agencies, messages, threads
 from node.storage.tables import outbox as outbox_rows
 from protocol import framing, identity
 from protocol.codes import MessageType
@@ -73,6 +74,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._alerting: dict[str, asyncio.Task[None]] = {}
+        self._alerts_again: set[str] = set()
         self._fetched: dict[str, datetime] = {}
         self._claimed: dict[str, int] = {}
         self._stopping = False
@@ -84,6 +87,31 @@ class Worker:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._note, peer)
+
+    def wake_alerts(self, peer: str) -> None:
+        """An alert was queued for this agency. May be called from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._start_alerts, peer)
+
+    def _start_alerts(self, peer: str) -> None:
+        if self._stopping:
+            return
+        if peer in self._alerting:
+            self._alerts_again.add(peer)
+            return
+        task = asyncio.create_task(self._drain_alerts(peer))
+        self._alerting[peer] = task
+        task.add_done_callback(lambda _: self._alerts_done(peer))
+
+    def _alerts_done(self, peer: str) -> None:
+        self._alerting.pop(peer, None)
+        if peer in self._alerts_again:
+            self._alerts_again.discard(peer)
+            self._start_alerts(peer)
+
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [*self._busy.values(), *self._alerting.values()]
 
     def _note(self, peer: str | None) -> None:
         if peer is None or self._stopping:
@@ -110,20 +138,23 @@ class Worker:
                 task.cancel()
             self._woken.clear()
         self._stopping = True
-        if self._busy:
-            await asyncio.wait(list(self._busy.values()))
+        if under_way := self._under_way():
+            await asyncio.wait(under_way)
 
     async def rest(self) -> bool:
         """Wait until nothing that can go now is left under way. Returns whether something was done."""
         await self._look()
-        was_busy = bool(self._busy)
-        while self._busy:
-            await asyncio.wait(list(self._busy.values()))
+        was_busy = bool(self._under_way())
+        while under_way := self._under_way():
+            await asyncio.wait(under_way)
             await asyncio.sleep(0)
         return was_busy
 
     async def _look(self) -> None:
         try:
+            for peer in await self._database.read(outbox.waiting_alerts, self._clock.now()):
+                if peer not in self._alerting:
+                    self._start_alerts(peer)
             for peer in await self._database.read(outbox.waiting_peers, self._clock.now()):
                 if peer not in self._busy:
                     self._start(peer)
@@ -150,9 +181,7 @@ class Worker:
             while True:
                 while goes_on and not self._stopping and len(under_way) < REQUESTS_UNDER_WAY:
                     self._again.discard(peer)
-                    dispatch = await self._database.write(
-                        outbox.claim, self._here, self._hooks, self._clock.now(), peer, self.batch_messages
-                    )
+                    dispatch = await self._claim(peer, self.batch_messages, Lane.NORMAL, Lane.FILES)
                     faults.point("after-claim")
                     if dispatch is None:
                         break
@@ -165,6 +194,27 @@ class Worker:
                 goes_on = goes_on and all(task.result() for task in done)
         except (NodeError, ProtocolError) as error:
             log.warning("delivery_postponed", code=error.code, peer=peer)
+
+    async def _drain_alerts(self, peer: str) -> None:
+        """Send the alerts for one agency, beside whatever else is under way to it."""
+        member = self._here.directory.members.get(peer)
+        try:
+            # Only if there is no key to seal to: an alert does not wait for a bundle that is merely old.
+            if member is not None and member.peer.sealing_key(seconds(self._clock.now())) is None:
+                await self.refresh(peer)
+            while not self._stopping:
+                dispatch = await self._claim(peer, self.batch_messages, Lane.ALERT, Lane.ALERT)
+                faults.point("after-claim")
+                if dispatch is None or not await self._deliver(dispatch):
+                    return
+        except (NodeError, ProtocolError) as error:
+            log.warning("delivery_postponed", code=error.code, peer=peer)
+
+    async def _claim(self, peer: str, most: int, first: Lane, last: Lane) -> outbox.Dispatch | None:
+        now = self._clock.now()
+        return await self._database.write(
+            outbox.claim, self._here, self._hooks, now, peer, most, first=first, last=last
+        )
 
     async def _deliver(self, dispatch: outbox.Dispatch) -> bool:
         """Post one request and settle its answer. Returns whether it is worth going on."""

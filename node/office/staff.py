@@ -22,7 +22,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from node.office import audit, desks, lock, roster, tasks
 from node.office.actor import Actor, person_kem, person_signer
 from node.storage.here import Here
-from node.storage.tables import desk_keys, desk_wraps, passkeys, sessions, staff
+from node.storage.tables import channels, desk_keys, desk_wraps, duty, passkeys, reach, sessions, staff
 from node.storage.tables import roster as roster_rows
 from protocol import crypto, identity
 from protocol.codes import Role
@@ -258,6 +258,9 @@ def disable(db: Connection, here: Here, actor: Actor, now: datetime, staff_id: s
     db.execute(delete(passkeys).where(passkeys.c.staff_id == staff_id))
     db.execute(delete(desk_wraps).where(desk_wraps.c.holder == staff_id))
     db.execute(update(roster_rows).where(roster_rows.c.staff_id == staff_id).values(active=False))
+    db.execute(delete(duty).where(duty.c.staff_id == staff_id))
+    db.execute(delete(channels).where(channels.c.staff_id == staff_id))
+    db.execute(delete(reach).where(reach.c.owner == f"staff:{staff_id}"))
     audit.record(db, now, actor.staff_id, "staff.disable", staff_id)
     if roster.is_officer(db, here, actor, now):
         for desk_id in sorted(affected):

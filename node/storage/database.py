@@ -143,6 +143,8 @@ class Database:
         self._queue: queue.SimpleQueue[_Job | _Maintenance | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._is_closed = False
+        #: How often something was committed here. Only ever compared: whether it is the same as a moment ago.
+        self.commits = 0
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="staffetta-read")
         self._writers = [
             threading.Thread(target=self._work, name=f"staffetta-write-{number}", daemon=True)
@@ -407,6 +409,7 @@ class Database:
             rows.flush_group(connection)
             faults.point("before-commit")
         faults.point("after-commit")
+        self.commits += 1
         for callback in callbacks.values():
             try:
                 callback()

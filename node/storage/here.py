@@ -21,8 +21,9 @@ class Here:
 
     `holidays` are days on which nobody is asked to follow anything up. `directory` is replaced as a whole when a
     peer is met, verified, blocked, or has a new bundle. `wake` is called after a commit that queued something, with
-    the agency that it is for; `tell` after one that brought what somebody has to know within seconds; `again` after one
-    that changed what is held here, so that other processes of the node read it again.
+    the agency that it is for, and `wake_alerts` if it was an alert; `tell` after one that brought what somebody has
+    to know within seconds; `again` after one that changed what is held here, so that other processes of the node read
+    it again.
     """
 
     agency: str
@@ -33,5 +34,6 @@ class Here:
     directory: Directory
     holidays: frozenset[date] = frozenset()
     wake: Callable[[str], None] | None = None
+    wake_alerts: Callable[[str], None] | None = None
     tell: Callable[[], None] | None = None
     again: Callable[[], None] | None = None

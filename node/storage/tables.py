@@ -100,6 +100,13 @@ class FollowupKind(StrEnum):
     DATE = "date"
 
 
+class ChannelKind(StrEnum):
+    """How a channel reaches somebody: by e-mail, or by a service that apprise knows."""
+
+    MAIL = "mail"
+    SERVICE = "service"
+
+
 class Lane(StrEnum):
     """What waits for what in the outbox: alerts for nothing, bulk for everything else. Stored as its index."""
 
@@ -222,6 +229,7 @@ staff = Table(
     # Hashes of the one-time codes on paper that stand in for a lost authenticator, as JSON.
     Column("codes", Text, nullable=False, server_default=text("'[]'")),
     Column("language", String(8)),
+    # Moved to `channels`; goes with the next release, so that the one before still runs on this schema.
     Column("email_sealed", LargeBinary),
     Column("officer_certificate", LargeBinary),
     Column("enrol_hash", String(64)),
@@ -730,7 +738,65 @@ cards = Table(
     _partial("ix_cards_case", "case_id", where="ended IS 0"),
 )
 
-# To whom the one sentence went, and when; at most one row for each person.
+# How somebody is reached: her own ways, or those that a desk shares. Tried in the order of `place`.
+channels = Table(
+    "channels",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("staff_id", ForeignKey("staff.id"), index=True),
+    Column("desk_id", ForeignKey("desks.id"), index=True),
+    Column("kind", String(8), nullable=False),
+    Column("place", SmallInteger, nullable=False),
+    # The language of whoever entered it: a desk has none of its own.
+    Column("language", String(8)),
+    # An e-mail address, or the address of a service with its secrets, under the node's key for local secrets.
+    Column("address_sealed", LargeBinary, nullable=False),
+    Column("tried_at", UtcDateTime),
+    Column("worked_at", UtcDateTime),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    _one_of("kind", ChannelKind),
+    CheckConstraint("(staff_id IS NULL) <> (desk_id IS NULL)", name="owner"),
+)
+
+# To whom the one sentence went, and when it may go: one row for each person, and for each desk with ways of its own.
+reach = Table(
+    "reach",
+    metadata,
+    # `staff:` or `desk:` and the id, as in `notices`.
+    Column("owner", String(40), primary_key=True),
+    # Minutes of the local day; the same twice means never. Days on which it is quiet all day long, JSON.
+    Column("quiet_from", SmallInteger, nullable=False, server_default=text("0")),
+    Column("quiet_until", SmallInteger, nullable=False, server_default=text("0")),
+    Column("quiet_days", Text, nullable=False, server_default=text("'[]'")),
+    # Once a day at this minute instead of whenever something comes.
+    Column("digest_at", SmallInteger),
+    Column("told_at", UtcDateTime),
+    Column("lease_until", UtcDateTime),
+    Column("retry_at", UtcDateTime),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("quiet_from BETWEEN 0 AND 1439 AND quiet_until BETWEEN 0 AND 1439", name="quiet"),
+    CheckConstraint("digest_at BETWEEN 0 AND 1439", name="digest"),
+)
+
+# Who is on duty at a desk, week after week. `day` 7 is for holidays.
+duty = Table(
+    "duty",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("desk_id", ForeignKey("desks.id"), nullable=False, index=True),
+    Column("staff_id", ForeignKey("staff.id"), nullable=False, index=True),
+    Column("day", SmallInteger, nullable=False),
+    # Minutes of the local day on which it begins; a night ends on the next.
+    Column("begins", SmallInteger, nullable=False),
+    Column("ends", SmallInteger, nullable=False),
+    # 1 is told first, 2 when she does not answer.
+    Column("place", SmallInteger, nullable=False),
+    CheckConstraint("day BETWEEN 0 AND 7", name="day"),
+    CheckConstraint("begins BETWEEN 0 AND 1439 AND ends > begins AND ends <= begins + 1440", name="hours"),
+    CheckConstraint("place BETWEEN 1 AND 2", name="place"),
+)
+
+# Replaced by `reach`; goes with the next release, so that the one before still runs on this schema.
 mailings = Table(
     "mailings",
     metadata,

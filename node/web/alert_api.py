@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.casework import alert_acts, alerts, alerts_outside, disclosures, evidence, firewall
+from node.casework import alert_acts, alerts, alerts_outside, disclosures, drills, evidence, firewall
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -192,7 +192,11 @@ async def list_refused(call: Call) -> Any:
 
 
 async def list_paths(call: Call) -> Any:
-    return {"paths": await call.read(alerts.paths, call.services.here, call.now)}
+    here = call.services.here
+    return {
+        "paths": await call.read(drills.paths, here, call.now),
+        "incoming": await call.read(drills.incoming, here, call.now),
+    }
 
 
 async def export_alert(call: Call) -> Any:

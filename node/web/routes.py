@@ -15,6 +15,7 @@ from node.web import (
     passkey_api,
     plan_api,
     programme_api,
+    reach_api,
     staff_api,
 )
 from node.web.api import Route
@@ -30,4 +31,5 @@ ALL: Final[list[Route]] = [
     *absence_api.ROUTES,
     *backstop_api.ROUTES,
     *outside_api.ROUTES,
+    *reach_api.ROUTES,
 ]

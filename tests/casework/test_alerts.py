@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from node.casework import alert_acts, alerts, cases, referrals
 from node.casework.alerts import Content
 from node.exchange import inbox, outbox
-from node.office import notify, tasks
+from node.office import channels, duty, notify, tasks
 from node.office.actor import Actor
+from node.office.services import Reach
 from node.storage.here import NODE
 from node.storage.tables import alerts as rows
-from node.storage.tables import audit, messages, notices
+from node.storage.tables import audit, messages, notices, roster, staff
 from node.storage.tables import outbox as queue
 from protocol import crypto, framing
 from protocol.alert import AlertAction
@@ -336,12 +337,12 @@ def test_the_daily_test_goes_through_every_path_and_a_broken_one_is_noticed(
 
 def test_what_is_urgent_passes_the_half_hour_and_an_empty_chair(three: tuple[Agency, Agency, Agency]) -> None:
     ngo, _, police = three
-    police.do(notify.set_address, START, address="duty@example.invalid")
+    police.do(channels.add, START, address="duty@example.invalid", reach=Reach())
 
     def claimed(now: datetime) -> int:
         found = police.store.write(notify.claim, police.here, now, now)
-        for mailing in found:
-            police.store.write(notify.sent, now, mailing.staff_id)
+        for telling in found:
+            police.store.write(notify.sent, now, telling.owner)
         return len(found)
 
     raise_one(ngo, police, urgency=Urgency.FUTURE)
@@ -396,3 +397,45 @@ def test_what_is_immediate_is_told_after_its_commit_and_nothing_else_is(three: t
     raise_one(ngo, police)
     settle_all((ngo, police), START)
     assert told == ["told"]
+
+
+def test_who_is_on_duty_is_told_first_then_the_second_then_everybody(three: tuple[Agency, ...]) -> None:
+    ngo, _, police = three
+    first, second, third = police.actor.staff_id, "b" * 32, "c" * 32
+    colleagues = [
+        {"id": who, "handle": who[:4], "roles": '["liaison"]', "status": "active", "created_at": START}
+        for who in (second, third)
+    ]
+    entries = [
+        {"desk_id": police.desk, "staff_id": who, "serial": 1, "active": True, "entry": b"", "at": START}
+        for who in (second, third)
+    ]
+    police.store.write(lambda db: (db.execute(insert(staff), colleagues), db.execute(insert(roster), entries)))
+    for who in (first, second, third):
+        police.store.write(
+            channels.add, police.here, Actor(who), START, address=f"{who[:4]}@example.invalid", reach=Reach()
+        )
+    always = {"days": range(7), "begins": 0, "ends": 1440}
+    police.do(duty.add, START, police.desk, staff_id=first, **always)
+    police.do(duty.add, START, police.desk, staff_id=second, place=2, **always)
+    alert = raise_one(ngo, police)
+    settle_all((ngo, police), START)
+
+    def told(now: datetime) -> set[str]:
+        found = police.store.write(notify.claim, police.here, now, now)
+        for telling in found:
+            police.store.write(notify.sent, now, telling.owner)
+        return {telling.owner.removeprefix("staff:") for telling in found}
+
+    assert told(START) == {first}
+    assert told(START + 14 * MINUTE) == set(), "the others sleep"
+    # Somebody has looked at the list of alerts, but nobody has acknowledged.
+    police.store.write(tasks.read_notices, police.actor)
+    police.store.write(alerts.sweep, police.here, START + 15 * MINUTE)
+    assert told(START + 15 * MINUTE) == {first, second}
+    police.store.write(alerts.sweep, police.here, START + 30 * MINUTE)
+    assert told(START + 30 * MINUTE) == {first, second, third}, "now everybody, by name"
+    act(police, alert, AlertAction.ACKNOWLEDGE, START + 31 * MINUTE)
+    for minutes in (45, 60, 120):
+        police.store.write(alerts.sweep, police.here, START + minutes * MINUTE)
+        assert told(START + minutes * MINUTE) == set()

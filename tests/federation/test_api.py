@@ -102,6 +102,7 @@ def test_nobody_reads_a_case_of_a_desk_she_is_not_of(
 
 
 SOON = (datetime.now(UTC) + timedelta(days=60)).isoformat()
+TURN = json.dumps({"staff_id": "0" * 32, "days": [0], "begins": 0, "ends": 60})
 MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/staff", '{"handle":"x-%s","roles":["intake"]}'): {"administrator", "director"},
     ("POST", "/peers/invites", '{"type":"NGO"}'): {"administrator", "director"},
@@ -110,6 +111,9 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/staff/" + "0" * 32 + "/roles", '{"roles":["intake"]}'): {"administrator", "director"},
     ("POST", "/staff/" + "0" * 32 + "/signout", "{}"): {"administrator", "director"},
     ("POST", "/desks/" + "0" * 32 + "/profile", "{}"): {"administrator", "supervisor"},
+    ("POST", "/desks/" + "0" * 32 + "/hours", "{}"): {"administrator", "supervisor", "director"},
+    ("POST", "/desks/" + "0" * 32 + "/duty", TURN): {"administrator", "supervisor", "director"},
+    ("POST", f"/alert-paths/{'0' * 64}/{'0' * 32}/drill", "{}"): {"supervisor", "director"},
     ("GET", "/overview", ""): {"supervisor", "director"},
     ("POST", "/overview/move", json.dumps({"referrals": ["0" * 32], "to": "0" * 32})): {"supervisor", "director"},
     ("POST", "/keys/rotate", "{}"): {"administrator"},

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL for real: two node processes die again and again while referrals flow, and nothing is lost or doubled."""
+"""SIGKILL for real: two node processes die again and again while referrals and alerts flow, and nothing is lost or
+doubled."""
 
 from __future__ import annotations
 
@@ -12,39 +13,55 @@ from pathlib import Path
 import pytest
 
 from node.errors import NodeError
-from tests.federation.nodes import RealNode, form, make_pair
+from tests.federation.nodes import FORM, RealNode, form, make_pair
 
 #: Where a process may end by itself, and at which end referrals pass the point.
 POINTS = {
     "lantern": ("before-commit", "after-commit", "after-claim", "after-post", "after-settle", "settle-before-commit"),
     "harbour": ("before-commit", "after-commit", "receive-before-commit", "after-receive", "before-answer"),
 }
+ALERT = {
+    "category": "venue",
+    "urgency": "Immediate",
+    "severity": "Severe",
+    "certainty": "Likely",
+    "asked": "advise",
+    "marking": {"tlp": "amber", "pap": "amber", "handling": "H1", "source": "B", "grade": 2},
+    "what": "Locked doors, and people who never leave.",
+    "where": "The invented cannery by the pier",
+    "when": "Every night",
+}
 KILLS = 50
 SECONDS = 90
 
 
 class Flow(threading.Thread):
-    """Keeps referring people, whatever the node does; notes what it was told is done."""
+    """Keeps referring people and raising alerts, whatever the node does; notes what it was told is done."""
 
     def __init__(self, sender: RealNode, recipient: RealNode) -> None:
         super().__init__(daemon=True)
-        self.sender, self.body = sender, {"form": form(recipient)}
+        consent = {**FORM["consent"], "purposes": ["law-enforcement"]}
+        self.sender, self.body = sender, {"form": form(recipient, consent=consent)}
+        to = {"agency": recipient.agency, "desk": recipient.desk}
+        self.alert = {**ALERT, "from_desk": sender.desk, "to": to}
         self.told: list[str] = []
+        self.alerts: list[str] = []
         self.over = threading.Event()
 
     def run(self) -> None:
         while not self.over.is_set():
             try:
                 self.told.append(self.sender.client.post("/api/v1/refer", self.body)["referral"])
+                self.alerts.append(self.sender.client.post("/api/v1/alerts", self.alert)["alert"])
             except (NodeError, OSError):
                 time.sleep(0.02)
             time.sleep(0.005)
 
 
 @pytest.mark.alone
-def test_fifty_kills_and_every_referral_is_delivered_exactly_once(tmp_path: Path) -> None:
+def test_fifty_kills_and_every_referral_and_alert_is_delivered_exactly_once(tmp_path: Path) -> None:
     rng = random.Random(20270301)
-    sender, recipient = make_pair(tmp_path)
+    sender, recipient = make_pair(tmp_path, ("NGO", "LawEnforcement"))
     flow = Flow(sender, recipient)
     flow.start()
     begun, killed, at = time.monotonic(), Counter[str](), Counter[str]()
@@ -77,6 +94,7 @@ def test_fifty_kills_and_every_referral_is_delivered_exactly_once(tmp_path: Path
         while time.monotonic() < until and sender.rows("SELECT 1 FROM outbox LIMIT 1"):
             time.sleep(0.2)
         check(sender, recipient, flow.told)
+        check_alerts(sender, recipient, flow.alerts)
         assert min(killed["named"], killed["random"]) >= KILLS // 3, killed
     finally:
         flow.over.set()
@@ -84,6 +102,17 @@ def test_fifty_kills_and_every_referral_is_delivered_exactly_once(tmp_path: Path
         for node in (sender, recipient):
             node.end()
             node.log.close()
+
+
+def check_alerts(sender: RealNode, recipient: RealNode, told: list[str]) -> None:
+    """Each alert is at both ends, once, and its desk's people have one task for it."""
+    mine = "SELECT id FROM alerts WHERE NOT test"
+    sent, arrived = ([row[0] for row in node.rows(mine)] for node in (sender, recipient))
+    assert len(told) > 20 and set(told) <= set(sent)
+    assert sorted(sent) == sorted(arrived) and len(sent) == len(set(sent))
+    assert sender.rows(f"{mine} AND delivered_at IS NULL") == []
+    waiting = recipient.rows("SELECT subject_id FROM tasks WHERE kind = 'alert-waiting' AND closed_at IS NULL")
+    assert sorted(row[0] for row in waiting) == sorted(arrived)
 
 
 def check(sender: RealNode, recipient: RealNode, told: list[str]) -> None:
@@ -103,5 +132,8 @@ def check(sender: RealNode, recipient: RealNode, told: list[str]) -> None:
         chain = node.rows("SELECT count(*), max(seq) FROM audit WHERE chain = 'main'")
         assert chain[0][0] == chain[0][1]
         assert node.rows("PRAGMA integrity_check") == [("ok",)]
-    bodies = recipient.rows("SELECT count(*) FROM bodies b JOIN messages m USING (content_hash) WHERE m.incoming")
+    bodies = recipient.rows(
+        "SELECT count(*) FROM bodies b JOIN messages m USING (content_hash) "
+        "WHERE m.incoming AND m.type = 'referral.request'"
+    )
     assert bodies == [(len(sent),)]

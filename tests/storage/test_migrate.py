@@ -248,3 +248,42 @@ def test_processes_that_start_together_upgrade_once(postgres_url: str, migration
 
 def test_the_nodes_own_migrations_are_found() -> None:
     assert (migrate.find_migrations() / "env.py").is_file()
+
+
+def test_addresses_and_what_was_told_move_to_the_new_tables(database: Database, tmp_path: Path) -> None:
+    """From 0004 to 0005: an address is in one place, where its owner can take it out; nobody is told twice."""
+    before = tmp_path / "before"
+    (before / "versions").mkdir(parents=True)
+    versions = [f"versions/000{number}.py" for number in range(1, 5)]
+    for name in ("env.py", "script.py.mako", *versions):
+        shutil.copy(NODES_OWN / name, before / name)
+    migrate.upgrade(database, migrations=before)
+
+    def fill_old(db: Connection) -> None:
+        for who, sealed in (("a" * 32, b"sealed"), ("b" * 32, None)):
+            db.execute(
+                text(
+                    "INSERT INTO staff (id, handle, roles, status, created_at, email_sealed) "
+                    "VALUES (:id, :id, '[]', 'active', 0, :sealed)"
+                ),
+                {"id": who, "sealed": sealed},
+            )
+        db.execute(
+            text("INSERT INTO mailings (staff_id, mailed_at, retry_at, failures) VALUES (:id, 7, 9, 2)"),
+            {"id": "a" * 32},
+        )
+
+    database.write_sync(fill_old)
+    assert migrate.upgrade(database).before == "0004"
+
+    def moved(db: Connection) -> list[tuple[object, ...]]:
+        found = db.execute(text("SELECT staff_id, desk_id, kind, place, address_sealed FROM channels")).all()
+        told = db.execute(text("SELECT owner, told_at, retry_at, failures, digest_at FROM reach")).all()
+        left = db.execute(text("SELECT count(*) FROM staff WHERE email_sealed IS NOT NULL")).all()
+        return [*map(tuple, found), *map(tuple, told), *map(tuple, left)]
+
+    assert database.read_sync(moved) == [
+        ("a" * 32, None, "mail", 1, b"sealed"),
+        ("staff:" + "a" * 32, 7, 9, 2, None),
+        (0,),
+    ]

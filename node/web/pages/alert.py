@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import alert_acts, alerts, alerts_outside, disclosures, evidence, firewall, overview
+from node.casework import alert_acts, alerts, alerts_outside, disclosures, drills, evidence, firewall, overview
 from node.casework.alerts import Content
 from node.office import desks as office_desks
 from node.office import staff
@@ -66,6 +66,7 @@ async def show_raise(visit: Visit) -> web.StreamResponse:
     return visit.page(
         "alert_raise.html",
         visit.say("Alert a liaison"),
+        ladders={urgency: alert.ladder(urgency, visit.now) for urgency in Urgency},
         suspicious=any("names nobody" in p["text"] for p in visit.problems) or bool(visit.get("looked")),
         **found,
     )
@@ -249,7 +250,8 @@ async def list_alerts(visit: Visit) -> web.StreamResponse:
         found = alerts.list_alerts(db, visit.actor, visit.now, include_ended=which == "ended")
         return {
             "rows": [a for a in found if (a["ended_at"] is not None) == (which == "ended")],
-            "paths": alerts.paths(db, visit.services.here, visit.now),
+            "paths": drills.paths(db, visit.services.here, visit.now),
+            "incoming": drills.incoming(db, visit.services.here, visit.now),
             "outside": [] if which else alerts_outside.list_outside(db, visit.actor, visit.now),
             "state": news.state(db, visit.actor),
             "names": staff.names(db),

@@ -22,6 +22,7 @@ from node.casework import (
     decisions,
     disclosures,
     drafts,
+    drills,
     erasure,
     followups,
     keeping,
@@ -118,7 +119,7 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/alerts/{subject}"
     if kind.startswith("message-") and alerts.is_alert(db, subject):
         return f"/alerts/{subject}"
-    if kind == alerts.PATH_TASK:
+    if kind.startswith((alerts.PATH_TASK, drills.DRILL_TASK)):
         return "/alerts"
     if kind == silence.PEER_TASK:
         return "/agencies"

@@ -17,8 +17,10 @@ from node.web.pages.page import Page, Visit
 from protocol.crypto import sha256_hex
 from protocol.errors import LocalError
 
-#: How often an open page asks whether something is new, and for how long one connection stays.
-_POLL_SECONDS: Final = 1.0
+#: How often an open page asks whether something is new: soon after this process has committed something, else every
+#: second, for what other processes commit. And for how long one connection stays.
+_SOON_SECONDS: Final = 0.25
+_POLLS: Final = 4
 _STREAM_SECONDS: Final = 600
 #: Open pages of one node at once: thirty people with a few each.
 STREAMS_MAX: Final = 200
@@ -38,17 +40,22 @@ async def events(visit: Visit) -> web.StreamResponse:
     _streams += 1
     try:
         before = visit.query.get("since", "")
-        for second in range(int(_STREAM_SECONDS / _POLL_SECONDS)):
-            await asyncio.sleep(_POLL_SECONDS)
+        commits = -1
+        for turn in range(int(_STREAM_SECONDS / _SOON_SECONDS)):
+            await asyncio.sleep(_SOON_SECONDS)
             if services.stop.is_set() or visit.request.transport is None:
                 break
-            if second % 30 == 29:
+            second, part = divmod(turn, _POLLS)
+            if second % 30 == 29 and part == 0:
                 await visit.read(signin.session_actor, services.real.now(), session_id, secret)
+            if part > 0 and commits == services.database.commits:
+                continue
+            commits = services.database.commits
             after = await visit.read(state, visit.actor, referral)
             if after != before:
                 before = after
                 await response.write(f"event: changed\ndata: {after}\n\n".encode())
-            elif second % 15 == 14:
+            elif second % 15 == 14 and part == 0:
                 await response.write(b": here\n\n")
     except LocalError:
         await response.write(b"event: ended\ndata: .\n\n")

@@ -10,14 +10,15 @@ from sqlalchemy import Connection
 
 from node.casework import absences, overview, silence
 from node.exchange import peers
-from node.office import audit, desks, notify, post, recovery, roster, setup, signin, staff
+from node.office import audit, desks, recovery, roster, setup, signin, staff
 from node.office.desks import Profile
-from node.web import peering
+from node.web import peering, reaching
 from node.web.api import session_of
-from node.web.pages import words
+from node.web.pages import reach, words
 from node.web.pages.entrance import grouped
-from node.web.pages.languages import NAMES, in_language
+from node.web.pages.languages import NAMES
 from node.web.pages.page import LANGUAGE_COOKIE, Page, Visit, go
+from node.web.pages.times import minutes_of
 from node.web.staff_api import SALT_BYTES, stretch
 from protocol import crypto
 from protocol.codes import AgencyType, Role
@@ -43,12 +44,11 @@ async def show_me(visit: Visit) -> web.StreamResponse:
             "fingerprint": desks.person_fingerprint(visit.services.here, visit.actor),
             "desks": [desk for desk in listed if desk["id"] in visit.actor.desks],
             "codes_left": staff.codes_left(db, visit.actor),
-            "address": notify.address_of(db, visit.services.here, visit.actor.staff_id),
-            "failures": notify.failures_of(db, visit.actor),
+            **reaching.show(db, visit.services.here, visit.actor),
         }
 
-    has_post = bool(visit.services.config.post.host)
-    return visit.page("me.html", visit.say("My account"), has_post=has_post, **await visit.read(look))
+    allowed = reaching.allowed(visit.services)
+    return visit.page("me.html", visit.say("My account"), allowed=allowed, **await visit.read(look))
 
 
 async def change_passphrase(visit: Visit) -> web.StreamResponse:
@@ -73,19 +73,6 @@ async def change_passphrase(visit: Visit) -> web.StreamResponse:
 async def new_codes(visit: Visit) -> web.StreamResponse:
     codes = await visit.write(staff.make_codes, visit.services.here, visit.actor, visit.real_now)
     return visit.page("codes.html", visit.say("Keep these"), codes=codes, grouped=grouped)
-
-
-async def set_address(visit: Visit) -> web.StreamResponse:
-    """Where she is told that something waits; and, on a wish, at once, to see that it arrives."""
-    address = visit.get("address")
-    await visit.do(notify.set_address, address=address)
-    if address and visit.get("test") == "yes":
-        config = visit.services.config
-        mailing = notify.Mailing(visit.actor.staff_id, visit.language.tag, address)
-        made = post.message(config.post.sender, mailing, in_language, visit.services.real)
-        await post.send(config.data_dir, config.post, made)
-        return go("/me?done=mailed")
-    return go("/me?done=changed")
 
 
 async def set_language(visit: Visit) -> web.StreamResponse:
@@ -180,7 +167,7 @@ def read_profile(visit: Visit) -> Profile:
     """What peers will see of the desk, from the form."""
     opening = []
     for day in range(7):
-        opens, closes = _minutes(visit.get(f"opens.{day}")), _minutes(visit.get(f"closes.{day}"))
+        opens, closes = minutes_of(visit.get(f"opens.{day}")), minutes_of(visit.get(f"closes.{day}"))
         if opens is not None and closes is not None and opens < closes:
             opening.append(Opening(weekday=day, opens=opens, closes=closes))
         elif visit.get(f"opens.{day}") or visit.get(f"closes.{day}"):
@@ -195,13 +182,6 @@ def read_profile(visit: Visit) -> Profile:
         accepting=visit.get("accepting") != "no",
         telephone=visit.get("telephone"),
     )
-
-
-def _minutes(text: str) -> int | None:
-    hours, _, minutes = text.partition(":")
-    if hours.isdecimal() and minutes.isdecimal() and int(hours) < 24 and int(minutes) < 60:
-        return int(hours) * 60 + int(minutes)
-    return None
 
 
 async def set_profile(visit: Visit) -> web.StreamResponse:
@@ -352,10 +332,10 @@ PAGES: Final = [
     Page("/me", show_me),
     Page("/me/passphrase", None, change_passphrase, again=show_me),
     Page("/me/codes", None, new_codes, again=show_me),
-    Page("/me/address", None, set_address, again=show_me),
     Page("/me/language", None, set_language, again=show_me),
     Page("/me/sessions/{session}/end", None, end_session, again=show_me),
     Page("/me/sessions/end", None, end_all, again=show_me),
+    *reach.pages(show_me),
     Page("/staff", show_staff, invite),
     Page("/staff/{staff}/roles", None, set_roles, again=show_staff),
     Page("/staff/{staff}/disable", None, disable, again=show_staff),

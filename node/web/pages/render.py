@@ -21,6 +21,7 @@ from markupsafe import Markup
 from node.web.pages import words
 from node.web.pages.languages import NAMES, Language
 from node.web.pages.sections import plain
+from node.web.pages.times import clock_of
 from protocol.codes import Section
 from protocol.crypto import sha256_hex
 from protocol.sections import FIELDS
@@ -85,7 +86,9 @@ def environment(language: Language) -> Environment:
     env.install_gettext_callables(  # type: ignore[attr-defined]  # the i18n extension adds it
         language.catalogue.gettext, language.catalogue.ngettext, newstyle=True
     )
-    env.globals.update(static=static_address, language=language, languages=NAMES, words=words, plain=plain)
+    env.globals.update(
+        static=static_address, language=language, languages=NAMES, words=words, plain=plain, clock_of=clock_of
+    )
     env.filters["label"] = lambda code, group: language.say(words.label(group, code))
     env.filters["ordered"] = _ordered
     return env

@@ -219,6 +219,8 @@ TASK: Final = {
     "tell-her": N_("A person has to be told what was said of her without her consent."),
     "alert-path": N_("A daily test to a liaison was not answered. Telephone the liaison and the administrator."),
     "absence-uncovered": N_("A colleague is away, and her cover may not see or cannot read part of what is open."),
+    "alert-path-silent": N_("No daily test has come from an agency. Telephone the agency and the administrator."),
+    "alert-drill": N_("Once a month: try the way to a liaison together, by telephone and on the page."),
     "node-restored": N_("The node was restored from a backup. Tell everybody: what was done here after it is missing."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
@@ -302,7 +304,7 @@ ALERT_ACTION: Final = {
     "cancel-confirm": N_("Stopped, as asked"),
 }
 ALERT_STEP: Final = {
-    "acknowledge": N_("the whole desk is told again"),
+    "acknowledge": N_("the second person on duty is told; without a rota, the whole desk again"),
     "supervisor": N_("the supervisors of both agencies are told"),
     "second": N_("the second liaison is tried; then everybody is told again and again"),
 }
@@ -638,6 +640,7 @@ CHANNEL: Final = {
 }
 YES_NO: Final = {"true": N_("yes"), "false": N_("no")}
 DONE: Final = {
+    "drilled": N_("Noted: people have tried this way today."),
     "sent": N_("The referral is on its way."),
     "saved": N_("Saved."),
     "told": N_("Done. The other agency is told."),
