@@ -90,6 +90,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log: Log = Log()
 
 
+def with_database(text: str, wanted: Database) -> str:
+    """The text of a settings file, naming this database; everything else in it stays as it was."""
+    lines = text.splitlines()
+    begin = next((number for number, line in enumerate(lines) if line.strip() == "[database]"), None)
+    setting = [f"url = {json.dumps(wanted.url)}"]
+    if wanted.password_file is not None:
+        setting.append(f"password_file = {json.dumps(wanted.password_file)}")
+    if begin is None:
+        return "\n".join([*lines, "", "[database]", *setting]) + "\n"
+    end = next((n for n in range(begin + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
+    kept = [line for line in lines[begin + 1 : end] if not re.match(r"\s*(url|password_file)\s*=", line)]
+    lines[begin + 1 : end] = [*setting, *kept]
+    return "\n".join(lines) + "\n"
+
+
 def load(data_dir: Path) -> Config:
     """Read the settings of a data folder. Raises ConfigError that names what is wrong and what to write instead."""
     path = data_dir / NAME

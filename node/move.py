@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Select, String, Table, collate, func, insert, select, text, tuple_
+from sqlalchemy import Column, Connection, Select, String, Table, collate, func, insert, select, tuple_
 
 from node import config, faults
 from node.app import bring_up_to_date, open_database
 from node.errors import ConfigError
 from node.office import audit
-from node.storage import files, moved
+from node.storage import files, moved, transfer
 from node.storage.database import Database
 from node.storage.moved import Move
 from node.storage.settings import get_setting, set_setting
@@ -114,14 +113,14 @@ def _copy(source: Database, target: Database, move: Move, say: Callable[[str], N
         return ()  # only the configuration is left to do
     if mark not in (None, move.id):
         raise ConfigError("copy-of-another", "That database holds another unfinished copy. Make an empty one.")
-    if mark is None and target.read_sync(_holds_anything):
+    if mark is None and not target.read_sync(transfer.is_empty):
         raise ConfigError("copy-not-empty", "That database is not empty. Make an empty one. Nothing was changed.")
     # From here on the node does not start on the old database, and never on the new one before it is whole.
     source.write_sync(moved.mark, move)
     target.write_sync(set_setting, moved.COPY, move.id)
     for table in metadata.sorted_tables:
         _copy_table(source, target, table, say)
-    target.write_sync(_continue_numbers)
+    target.write_sync(transfer.continue_numbers)
     say("Comparing …")
     compared = tuple(_compare(source, target, table) for table in metadata.sorted_tables)
     if any(verdict.broken_at is not None for verdict in target.read_sync(audit.verify_all)):
@@ -132,10 +131,6 @@ def _copy(source: Database, target: Database, move: Move, say: Callable[[str], N
     faults.point("copy-done")
     target.write_sync(moved.unmark)
     return compared
-
-
-def _holds_anything(db: Connection) -> bool:
-    return any(db.execute(select(table).limit(1)).first() is not None for table in metadata.sorted_tables)
 
 
 def _rows(table: Table) -> Select[Any]:
@@ -176,19 +171,6 @@ def _batches(source: Database, table: Table, far: list[object] | None = None) ->
         far = [batch[-1][column.name] for column in key]
 
 
-def _continue_numbers(db: Connection) -> None:
-    """What is numbered goes on after the highest number."""
-    for table in metadata.sorted_tables:
-        column = table.autoincrement_column
-        if column is not None and column.type.python_type is int:
-            top = db.execute(select(func.max(column))).scalar()
-            name = db.execute(
-                text("SELECT pg_get_serial_sequence(:of, :number)"), {"of": table.name, "number": column.name}
-            ).scalar()
-            if top is not None and name is not None:
-                db.execute(text("SELECT setval(:name, :top)"), {"name": name, "top": top})
-
-
 def _compare(source: Database, target: Database, table: Table) -> Copied:
     """Both have the same rows, each with the same hash. Raises ConfigError `copy-differs`."""
     # As SQLite orders text: by its bytes, whatever the server's language.
@@ -227,18 +209,7 @@ def _differs(table: Table, number: int) -> ConfigError:
 def _configure(path: Path, wanted: config.Database) -> bool:
     """staffetta.toml names the new database; the old text is kept beside it. False if it must be changed by hand."""
     before = path.read_text(encoding="utf-8")
-    lines = before.splitlines()
-    begin = next((number for number, line in enumerate(lines) if line.strip() == "[database]"), None)
-    setting = [f"url = {msgspec.json.encode(wanted.url).decode()}"]
-    if wanted.password_file is not None:
-        setting.append(f"password_file = {msgspec.json.encode(wanted.password_file).decode()}")
-    if begin is None:
-        lines += ["", "[database]", *setting]
-    else:
-        end = next((n for n in range(begin + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
-        kept = [line for line in lines[begin + 1 : end] if not re.match(r"\s*(url|password_file)\s*=", line)]
-        lines[begin + 1 : end] = [*setting, *kept]
-    after = "\n".join(lines) + "\n"
+    after = config.with_database(before, wanted)
     try:
         found = msgspec.convert(tomllib.loads(after).get("database", {}), config.Database)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError):

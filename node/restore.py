@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,7 +98,9 @@ def restore(
         if database is not None:
             _into_server(copy, data_dir, database)
             copy.unlink()
-        _name_database(work / config.NAME, database or config.Database())
+        named = work / config.NAME
+        known = named.read_text(encoding="utf-8")
+        named.write_text(config.with_database(known, database or config.Database()), encoding="utf-8")
         # The settings last: until they are there, the folder holds no node.
         for name in sorted((path.name for path in work.iterdir()), key=lambda name: name == config.NAME):
             os.replace(work / name, data_dir / name)
@@ -184,21 +185,6 @@ def _into_server(copy: Path, data_dir: Path, database: config.Database) -> None:
     finally:
         engine.dispose()
         server.close()
-
-
-def _name_database(file: Path, database: config.Database) -> None:
-    """The settings name the database that the node is on now; everything else in them stays as it was."""
-    text = file.read_text(encoding="utf-8")
-    head, mark, rest = text.partition("\n[database]")
-    body, following, tail = rest.partition("\n[")
-    kept = [line for line in body.splitlines() if not re.match(r"\s*(url|password_file)\s*=", line)]
-    lines = [*kept, f"url = {json.dumps(database.url)}"]
-    if database.password_file is not None:
-        lines.append(f"password_file = {json.dumps(database.password_file)}")
-    text = "\n".join([f"{head}\n[database]", *(line for line in lines if line)]) + "\n" + following + tail
-    if not mark:
-        text = f"{head}\n[database]\n" + "\n".join(lines) + "\n"
-    file.write_text(text, encoding="utf-8")
 
 
 def _erase_again(db: Connection, now: datetime, ledger: Path, us: str) -> int:

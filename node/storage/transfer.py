@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All rows of one database into another of the same schema, for backups: parents before children, a few at a time."""
+"""All rows of one database into another of the same schema: parents before children, a few at a time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ def copy_rows(source: Connection, target: Connection) -> int:
         for part in rows.partitions(_STEP):
             target.execute(insert(table), [dict(row) for row in part])
             total += len(part)
-        number = table.autoincrement_column
-        if number is not None and target.dialect.name == "postgresql":
-            # Rows that came with their numbers do not move the sequence that makes the next ones.
-            highest = target.execute(select(func.max(number))).scalar()
-            if highest is not None:
-                sequence = {"table": table.name, "column": number.name, "highest": highest}
-                target.execute(text("SELECT setval(pg_get_serial_sequence(:table, :column), :highest)"), sequence)
+    if target.dialect.name == "postgresql":
+        continue_numbers(target)
     return total
+
+
+def continue_numbers(db: Connection) -> None:
+    """What PostgreSQL numbers goes on after the highest number: rows that came with theirs do not move the sequence."""
+    for table in metadata.sorted_tables:
+        column = table.autoincrement_column
+        highest = None if column is None else db.execute(select(func.max(column))).scalar()
+        if column is not None and isinstance(highest, int):
+            named = {"table": table.name, "column": column.name}
+            sequence = db.execute(text("SELECT pg_get_serial_sequence(:table, :column)"), named).scalar()
+            if sequence is not None:
+                db.execute(text("SELECT setval(:name, :highest)"), {"name": sequence, "highest": highest})
 
 
 def is_empty(db: Connection) -> bool:
