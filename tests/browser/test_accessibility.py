@@ -131,6 +131,12 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "report": ("ada", "/report"),
         "alert": ("ada", "/alert"),
         "alerts": ("ada", "/alerts"),
+        "alert person": ("ada", f"/alert/person?case={sent['case']}"),
+        "refused": ("ada", "/refused"),
+        "backstop": ("ada", "/backstop"),
+        "case backstop": ("ada", f"/cases/{sent['case']}/backstop"),
+        "desk reach": ("ada", f"/desks/{lantern.node.desk}/reach"),
+        "lock": ("ada", "/lock"),
         "missing": ("ada", "/nothing"),
         "signin": ("", "/signin"),
         "enrol": ("", "/enrol"),
@@ -153,6 +159,18 @@ NOT_LOOKED_AT = {
     "/cases/{case}/people",  # the same as /referrals/{referral}/people
     "/approvals/{approval}",
     "/alerts/{alert}",
+    "/alerts/{alert}/paper",
+    "/alerts/{alert}/for-her",
+    "/alerts/outside/{alert}",
+    "/alert/person/{draft}",
+    "/alert/person/{draft}/edit",
+    "/backstop/{card}",
+    "/followups/{followup}/decide",
+    "/cases/{case}/export.json",
+    "/cases/{case}/export/paper",
+    "/refer/{draft}/group/{member}",  # the same as /refer/{draft}/group/new
+    "/refer/{draft}/group/{member}/consent",  # the same as /refer/{draft}/consent
+    "/refer/{draft}/group/{member}/consent/turned",
 }
 
 

@@ -19,7 +19,7 @@ from tests.browser.conftest import Meet, Network, Staffed
 from tests.browser.requests import ask
 from tests.browser.test_referral import arrive, refer
 from tests.federation.nodes import RealNode, form
-from tests.office.test_notify import Box
+from tests.mailbox import Box
 
 
 class Alone(Staffed):
@@ -175,8 +175,8 @@ def test_one_sentence_comes_by_mail_when_nobody_looks(tmp_path: Path) -> None:
         node.log_in()
         alone = Alone(node)
         wanted = {"address": "work@example.invalid", "test": "yes"}
-        assert ask(alone, "POST", "/me/address", "posted", {"address": "nonsense"}).status == 422
-        assert ask(alone, "POST", "/me/address", "posted", wanted).headers["location"] == "/me?done=mailed"
+        assert ask(alone, "POST", "/me/channels", "posted", {"address": "nonsense"}).status == 422
+        assert ask(alone, "POST", "/me/channels", "posted", wanted).headers["location"] == "/me?done=mailed"
         assert len(box.kept) == 1
         node.client.request("DELETE", "/api/v1/session")
         for _ in range(5):

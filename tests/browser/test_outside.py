@@ -56,7 +56,7 @@ def test_a_referral_by_telephone_from_the_list_to_the_erasure(network: Network, 
 
     carla.click("The case", role="link")
     carla.click("Stop sharing", role="button")
-    for group in carla.page.get_by_role("group").all():
+    for group in carla.page.locator("main").get_by_role("group").all():
         group.get_by_label("Yes", exact=True).check()
     carla.page.locator("main form button[type=submit]").last.click()
     assert carla.sees("Telephone them: ask them to stop, and to erase what they have.")

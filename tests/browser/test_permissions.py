@@ -53,7 +53,8 @@ def test_no_page_answers_somebody_who_is_not_signed_in(network: Network, page: o
 RULES: dict[str, set[str]] = {
     "own": {
         "/", "/signout", "/events", "/help",
-        "/me", "/me/passphrase", "/me/codes", "/me/address", "/me/language", "/me/sessions/{session}/end",
+        "/me", "/me/passphrase", "/me/codes", "/me/channels", "/me/channels/{channel}/{act}", "/me/hours",
+         "/me/language", "/me/sessions/{session}/end",
         "/me/sessions/end", "/me/passkeys", "/me/passkeys/options", "/me/passkeys/{passkey}/remove",
     },
     "list": {
@@ -67,6 +68,7 @@ RULES: dict[str, set[str]] = {
         "/refer/{draft}/group", "/refer/{draft}/group/on", "/refer/{draft}/group/others/{number}/remove",
         "/refer/{draft}/group/{member}", "/refer/{draft}/group/{member}/remove",
         "/refer/{draft}/group/{member}/consent", "/refer/{draft}/group/{member}/consent/turned",
+        "/alert/person/{draft}", "/alert/person/{draft}/edit", "/alert/person/{draft}/ask",
     },
     "desk": {
         "/followups/{followup}", "/followups/{followup}/snooze", "/capacity/{question}", "/away/{absence}/end",
@@ -79,7 +81,8 @@ RULES: dict[str, set[str]] = {
         "/cases/{case}/programme", "/cases/{case}/people", "/cases/{case}/merge", "/cases/{case}/plan",
         "/cases/{case}/take-back", "/cases/{case}/reopen", "/cases/{case}/erase", "/cases/{case}/keep",
         "/cases/{case}/export.json", "/cases/{case}/export/paper", "/cases/{case}/withdrawals/{withdrawal}",
-        "/referrals/{referral}/told", "/referrals/{referral}/told-them",
+        "/referrals/{referral}/told", "/referrals/{referral}/told-them", "/cases/{case}/backstop",
+        "/followups/{followup}/decide",
     },
     "elsewhere": {
         "/outside", "/outside/{agency}/desks", "/outside/desks/{desk}", "/outside/desks/{desk}/remove",
@@ -88,6 +91,14 @@ RULES: dict[str, set[str]] = {
         "/withdrawals/{withdrawal}",  # tests/casework/test_apart.py
         "/desks/{desk}/reopen", "/staff/{staff}/officer",  # tests/office/test_recovery.py, test_staff.py
         "/alerts/{alert}", "/alerts/{alert}/act/{action}", "/alerts/{alert}/evidence",  # tests/casework/test_alerts.py
+        "/alert/person", "/alerts/{alert}/review", "/alerts/{alert}/told", "/alerts/{alert}/for-her",
+        "/alerts/{alert}/paper",  # tests/casework/test_disclosures.py
+        "/alerts/outside/{alert}", "/alerts/hand-over",  # tests/casework/test_alerts_outside.py, test_alerts.py
+        "/backstop", "/backstop/{card}", "/backstop/{card}/open", "/backstop/{card}/take-over",
+        "/agencies/{agency}/telephoned",  # tests/casework/test_backstop.py
+        "/desks/{desk}/reach", "/desks/{desk}/channels", "/desks/{desk}/channels/{channel}/{act}",
+        "/desks/{desk}/duty", "/desks/{desk}/duty/{turn}/remove",  # tests/office/test_duty.py, test_notify.py
+        "/signout/everybody",  # tests/federation/test_api.py: everybody would be signed out
     },
 }  # fmt: skip
 
@@ -205,6 +216,9 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/ways/holidays"): {"adam", "sara"},
     ("POST", "/ways/intervals"): {"sara"},
     ("POST", "/agencies/{agency}/silence"): {"adam", "sara"},
+    ("POST", "/alert-paths/{agency}/{desk}/drill"): {"sara"},
+    ("POST", "/desks/{desk}/hours"): {"adam", "sara"},
+    ("GET", "/refused"): {"adam", "sara"},
     ("GET", "/lock"): {"adam"},
     ("POST", "/lock"): {"adam"},
 }

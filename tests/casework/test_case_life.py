@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from node import backup
+from node import backup, restore
 from node.casework import cases, importing, plans, referrals, retention, subject
 from node.office.actor import Actor
 from node.storage.tables import bodies, erasures, followups, messages, records, tasks
@@ -166,7 +166,7 @@ def test_a_backup_from_before_does_not_bring_it_back(ngo: Agency, tmp_path: Path
     # The backup, as it was: both cases are there again.
     ngo.store.write(lambda db: db.execute(delete(records)))
     ngo.store.write(lambda db: db.execute(insert(records), before))
-    assert ngo.store.write(backup._erase_again, later, ledger, ngo.id) == 1
+    assert ngo.store.write(restore._erase_again, later, ledger, ngo.id) == 1
     left = ngo.store.read(lambda db: db.execute(select(records.c.subject_id)).scalars().all())
     assert left == [other]
 

@@ -108,7 +108,11 @@ def test_what_one_withdraws_is_locked_and_erased_alone(pair: tuple[Agency, Agenc
     assert not found["locked"] and found["sections"] and found["status"] == "received"
     asked = shelter.store.read(erasure.list_duties, shelter.actor)
     assert [duty["release_id"] for duty in asked] == [release]
-    assert shelter.store.read(erasure.what_is_held, release) == {"held": ["identity"], "referral": sent.referral}
+    assert shelter.store.read(erasure.what_is_held, release) == {
+        "held": ["identity"],
+        "referral": sent.referral,
+        "alert": None,
+    }
     assert shelter.do(erasure.erase_under, START, withdrawal_id=asked[0]["id"]) == (1, 0)
     shelter.do(erasure.sign_erasure, START, withdrawal_id=asked[0]["id"])
     settle_all([ngo, shelter], START)

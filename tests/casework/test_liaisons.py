@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from node.casework import alerts
+from node.casework import alert_acts, alerts
 from node.exchange import outbox
 from node.office import tasks
 from node.storage.tables import alerts as rows
@@ -63,7 +63,7 @@ class Life:
             for waiting in one.store.read(alerts.list_alerts, one.actor, now):
                 is_new = waiting["status"] == AlertStatus.RAISED
                 if is_new and self.rng.random() < KINDS[self.kinds[one.id]][1]:
-                    one.do(alerts.act, now, alert_id=waiting["id"], action=AlertAction.ACKNOWLEDGE)
+                    one.do(alert_acts.act, now, alert_id=waiting["id"], action=AlertAction.ACKNOWLEDGE)
         for agency in (self.ngo, *self.police):
             while agency.store.write(alerts.sweep, agency.here, now):
                 pass

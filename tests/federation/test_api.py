@@ -101,6 +101,11 @@ def test_nobody_reads_a_case_of_a_desk_she_is_not_of(
         assert refusal(person, "GET", f"/cases/{sent['case']}/consents") == "unknown-case", role
 
 
+ALERT = {
+    "from_desk": "0" * 32, "to": {"agency": "0" * 64, "desk": "0" * 32}, "category": "venue", "urgency": "Expected",
+    "severity": "Severe", "certainty": "Likely", "asked": "record", "what": "x", "where": "x", "when": "x",
+    "marking": {"tlp": "amber", "pap": "amber", "handling": "H1", "source": "A", "grade": 1},
+}  # fmt: skip
 SOON = (datetime.now(UTC) + timedelta(days=60)).isoformat()
 TURN = json.dumps({"staff_id": "0" * 32, "days": [0], "begins": 0, "ends": 60})
 MAY: dict[tuple[str, str, str], set[str]] = {
@@ -134,6 +139,7 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/ways/holidays", '{"days":[]}'): {"supervisor", "director", "administrator"},
     ("POST", "/ways/intervals", '{"days":{}}'): {"supervisor", "director"},
     ("POST", "/peers/" + "0" * 64 + "/silence", '{"hours":72}'): {"supervisor", "director", "administrator"},
+    ("POST", "/alerts", json.dumps(ALERT)): {"caseworker", "intake", "supervisor", "volunteer"},
     ("GET", "/refused", ""): {"supervisor", "administrator"},
     ("POST", "/alert-shift", json.dumps({"alerts": ["0" * 32], "to": "0" * 32, "note": "x"})): {
         "liaison",
@@ -186,7 +192,8 @@ def test_each_act_of_the_house_is_for_its_roles(
 #: About herself alone, for everybody who is signed in.
 OWN = {
     "/session", "/session/codes", "/tasks", "/notices", "/notices/read", "/passkeys", "/passkeys/options",
-    "/passkeys/{passkey}/remove",
+    "/passkeys/{passkey}/remove", "/channels", "/channels/hours", "/channels/{channel}/first",
+    "/channels/{channel}/remove", "/channels/{channel}/test",
 }  # fmt: skip
 #: What everybody of an agency may know of it: its people, desks, peers, what is not delivered, how it works.
 HOUSE = {"/outside/desks", "/staff", "/desks", "/peers", "/outbox", "/ways", "/alert-paths"}
@@ -241,11 +248,6 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/capacity"): {
         "from_desk": "{desk}", "desks": [{"agency": "0" * 64, "desk": NOBODY}], "service": 1121, "day": FAR,
     },
-    ("POST", "/alerts"): {
-        "from_desk": "{desk}", "to": {"agency": "0" * 64, "desk": NOBODY}, "category": "venue", "urgency": "Expected",
-        "severity": "Severe", "certainty": "Likely", "asked": "record", "what": "x", "where": "x", "when": "x",
-        "marking": {"tlp": "amber", "pap": "amber", "handling": "H1", "source": "A", "grade": 1},
-    },
 }  # fmt: skip
 #: For roles, but with more than a body: tried in the tests of these acts.
 ELSEWHERE = {
@@ -253,7 +255,12 @@ ELSEWHERE = {
     "/peers/accept", "/withdrawals/{withdrawal}/answer", "/capacity/{question}", "/alerts/{alert}",
     "/alerts/{alert}/acts", "/alerts/{alert}/evidence", "/refer", "/outside", "/outside/{agency}/desks",
     "/outside/desks/{desk}", "/outside/desks/{desk}/remove", "/withdrawals/{withdrawal}/told", "/agency/retention",
-    "/agency/retention/agree",
+    "/agency/retention/agree", "/alert-drafts", "/alert-drafts/{draft}", "/alert-drafts/{draft}/approval",
+    "/alert-drafts/{draft}/send", "/backstop", "/backstop/{card}", "/backstop/{card}/open",
+    "/backstop/{card}/take-over",
+    "/cases/{case}/backstop", "/peers/{agency}/telephoned", "/desks/{desk}/channels", "/desks/{desk}/duty",
+    "/desks/{desk}/duty/{turn}/remove", "/followups/{followup}/decide", "/outside-alerts", "/outside-alerts/{alert}",
+    "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/staff/signout",
 }  # fmt: skip
 
 

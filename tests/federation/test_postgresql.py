@@ -35,8 +35,8 @@ def test_a_referral_between_two_nodes_on_postgresql(tmp_path: Path, postgres: Po
             assert node.client.get(f"/api/v1/referrals/{sent}")["status"] == "accepted"
             assert node.client.get("/api/v1/audit/verify")["broken_at"] is None
             assert not (node.folder / "node.db").exists()
-        _serve_from_a_second_process(one, tmp_path, sent)
         _lose_and_restore(one, other, sent, postgres, names, tmp_path)
+        _serve_from_a_second_process(one, tmp_path, sent)
     finally:
         for node in (one, other):
             node.stop()

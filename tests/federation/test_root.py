@@ -118,5 +118,5 @@ def test_doctor_names_the_command_sixty_days_ahead(pair: tuple[RealNode, RealNod
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "datetime", Later)
         found = {row["what"]: row for row in doctor.examine(pair[0].folder)}
-    assert found["database"]["code"] == "certificate"
-    assert "staffetta keys renew" in found["database"]["text"]
+    assert found["certificates"]["code"] == "certificate"
+    assert "staffetta keys renew" in found["certificates"]["text"]

@@ -357,7 +357,7 @@ async def test_what_is_urgent_is_handed_over_without_waiting_for_a_tick(
         _, owner = await reached_by(node, WORK)
         await node.tell()
         box[0].came.clear()
-        await node.database.write(alerts._press, node.here, node.clock.now(), owner)
+        await node.database.write(alerts.press, node.here, node.clock.now(), owner)
         await asyncio.wait_for(box[0].came.wait(), 30)
         assert box[0].to() == [WORK, WORK]
     finally:
