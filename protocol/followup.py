@@ -167,11 +167,19 @@ def after_outcome(
             try_at = next_safe(windows, calendar, now + timedelta(hours=20))
             if len(recent) > TRIES_PER_WEEK or try_at is None:
                 return Next(tell_supervisor=True)
-            if len(recent) == TRIES_PER_WEEK:
+            # After the last try of a week somebody with responsibility looks at it, while the next is far away.
+            is_last = len(recent) == TRIES_PER_WEEK
+            if is_last:
                 try_at = next_safe(windows, calendar, min(recent) + timedelta(days=7))
-            return Next(try_at=try_at)
+            return Next(try_at=try_at, tell_supervisor=is_last)
         case _:
             return Next()
+
+
+def not_before(tries: Sequence[datetime], now: datetime) -> datetime:
+    """From when one number may be tried again: never three times in any seven days."""
+    recent = sorted(moment for moment in tries if now - moment < timedelta(days=7))
+    return now if len(recent) < TRIES_PER_WEEK else recent[-TRIES_PER_WEEK] + timedelta(days=7)
 
 
 def next_safe(windows: Windows, calendar: Calendar, after: datetime) -> datetime | None:

@@ -125,7 +125,8 @@ def change_plan(
 
 def end_all(db: Connection, now: datetime, case_id: str, by: str) -> None:
     """Nothing of our own is planned for this case any more."""
-    _end(db, now, (rows.c.case_id == case_id) & rows.c.thread_id.is_(None) & rows.c.ended.is_(False), by)
+    ours = rows.c.thread_id.is_(None) | rows.c.ours.is_(True)
+    _end(db, now, (rows.c.case_id == case_id) & ours & rows.c.ended.is_(False), by)
 
 
 def stop_contact(db: Connection, here: Here, now: datetime, case_id: str, by: str) -> None:

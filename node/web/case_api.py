@@ -166,6 +166,9 @@ class Corrected(Body, frozen=True, kw_only=True):
 class Reported(Body, frozen=True, kw_only=True):
     outcome: FollowupOutcome
     text: _Text = ""
+    next_step: _Text = ""
+    contact_confirmed: bool = False
+    channel: _Text = ""
 
 
 class Erasing(Body, frozen=True, kw_only=True):
@@ -424,7 +427,8 @@ async def list_followups(call: Call) -> Any:
 
 async def report_followup(call: Call) -> Any:
     body = call.body
-    await call.do(followups.report, followup_id=call.params["followup"], outcome=body.outcome, text=body.text)
+    fields = {name: getattr(body, name) for name in body.__struct_fields__}
+    await call.do(followups.report, followup_id=call.params["followup"], **fields)
     return {"reported": True}
 
 

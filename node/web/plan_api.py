@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from node.casework import decisions, followups, plans, retention, silence
+from node.casework import contact, decisions, followups, plans, retention, silence
 from node.office import setup
 from node.web.api import Call, Route
 from node.web.case_api import Body
-from protocol.codes import Risk
+from protocol.codes import FollowupOutcome, Risk
 
 
 class NewPlan(Body, frozen=True, kw_only=True):
@@ -41,13 +41,31 @@ class Months(Body, frozen=True, kw_only=True):
     months: int
 
 
+class Came(Body, frozen=True, kw_only=True):
+    outcome: FollowupOutcome
+    text: str = ""
+    next_step: str = ""
+    contact_confirmed: bool = False
+    contact_again: bool = False
+
+
+class DoorWords(Body, frozen=True, kw_only=True):
+    """By language (its tag). One that is left out goes back to our own text."""
+
+    words: dict[str, str]
+
+
 class Intervals(Body, frozen=True, kw_only=True):
     days: dict[Risk, int]
 
 
 async def show_ways(call: Call) -> Any:
     def look(db: Connection) -> dict[str, Any]:
-        return {"holidays": sorted(setup.load_holidays(db)), "intervals": followups.intervals(db)}
+        return {
+            "holidays": sorted(setup.load_holidays(db)),
+            "intervals": followups.intervals(db),
+            "door": contact.door_words(db),
+        }
 
     return await call.read(look)
 
@@ -59,6 +77,17 @@ async def set_holidays(call: Call) -> Any:
 
 async def set_intervals(call: Call) -> Any:
     await call.do(plans.choose_intervals, days=call.body.days)
+    return {"changed": True}
+
+
+async def she_came(call: Call) -> Any:
+    fields = {name: getattr(call.body, name) for name in call.body.__struct_fields__}
+    await call.do(contact.she_came, case_id=call.params["case"], **fields)
+    return {"reported": True}
+
+
+async def choose_door_words(call: Call) -> Any:
+    await call.do(contact.choose_door_words, words=call.body.words)
     return {"changed": True}
 
 
@@ -114,6 +143,8 @@ ROUTES: Final = [
     Route("GET", "/ways", show_ways, "Holidays of the agency, and days between follow-ups by risk"),
     Route("POST", "/ways/holidays", set_holidays, "The agency is closed on these days", Holidays),
     Route("POST", "/ways/intervals", set_intervals, "Days between follow-ups, by risk", Intervals),
+    Route("POST", "/ways/door", choose_door_words, "What somebody is told who wants no contact", DoorWords),
+    Route("POST", "/cases/{case}/contact", she_came, "She got in touch herself: the next follow-up is done", Came),
     Route("GET", "/cases/{case}/dates", show_dates, "The key dates of a case that are watched"),
     Route("POST", "/cases/{case}/plan", change_plan, "This case is looked at so often", NewPlan),
     Route("POST", "/cases/{case}/take-back", take_back, "Responsible again, when the other agency is silent"),

@@ -10,7 +10,19 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, erasure, followups, outside, programmes, retention, show, silence, subject
+from node.casework import (
+    cases,
+    consents,
+    contact,
+    erasure,
+    followups,
+    outside,
+    programmes,
+    retention,
+    show,
+    silence,
+    subject,
+)
 from node.exchange import peers
 from node.office import staff
 from node.web.pages.languages import language
@@ -53,6 +65,7 @@ async def show_case(visit: Visit) -> web.StreamResponse:
             "told": outside.answers(db, here, actor, asked),
             "agencies": peers.names(db),
             "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
+            "last": contact.last_report(db, here, actor, case_id),
             "names": staff.names(db),
             "gone": silence.is_gone(db, found["transferred_to"], now),
             "erase_from": retention.erase_from(found, retention.months(db)),
@@ -192,7 +205,9 @@ async def show_copy(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
     agency_to = release["agency_name"]
     visit.language = language(visit.query.get("in", visit.language.tag))
-    return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
+    words = await visit.read(contact.door_words)
+    door = words.get(visit.language.tag, "")
+    return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to, door=door)
 
 
 async def show_export(visit: Visit) -> web.StreamResponse:

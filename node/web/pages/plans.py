@@ -9,8 +9,9 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import followups, plans, retention, silence
+from node.casework import contact, followups, plans, retention, silence
 from node.office import setup, staff
+from node.web.pages.contact import set_door_words
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.people import show_agencies
 from protocol.codes import Risk, Role
@@ -26,6 +27,7 @@ async def show_ways(visit: Visit) -> web.StreamResponse:
         return {
             "holidays": sorted(setup.load_holidays(db)),
             "days": followups.intervals(db),
+            "door": contact.door_words(db),
             "kept_months": retention.months(db),
             "retention_asked": retention.asked(db, visit.now),
             "names": staff.names(db),
@@ -37,6 +39,7 @@ async def show_ways(visit: Visit) -> web.StreamResponse:
         visit.say("How we work"),
         risks=list(Risk),
         limit=plans.DAYS_MAX,
+        door_max=contact.DOOR_MAX,
         may_choose=visit.has(Role.SUPERVISOR, Role.DIRECTOR),
         **found,
     )
@@ -141,6 +144,7 @@ def pages(show_case: Any, show_followup: Any) -> list[Page]:
         Page("/ways/retention", None, ask_retention, again=show_ways),
         Page("/ways/retention/agree", None, agree_retention, again=show_ways),
         Page("/ways/intervals", None, set_intervals, again=show_ways),
+        Page("/ways/door", None, set_door_words, again=show_ways),
         Page("/cases/{case}/plan", show_plan, change_plan),
         Page("/cases/{case}/take-back", None, take_back, again=show_case),
         Page("/followups/{followup}/snooze", None, snooze, again=show_followup),
