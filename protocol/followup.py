@@ -46,17 +46,19 @@ class Plan:
     every_days: int | None = None
 
 
-def open_plan(risk: Risk, every_days: int | None = None) -> Plan:
+def open_plan(
+    risk: Risk, every_days: int | None = None, first_days: tuple[int, ...] = (AFTER_ACCEPTANCE_DAYS,)
+) -> Plan:
     """While a service helps: 7 days after acceptance, then by risk, a review at least every 90 days.
 
-    `every_days`: the agency's own interval for this risk.
+    `every_days`, `first_days`: the agency's own choice for this service and risk.
     """
-    return Plan(days=(AFTER_ACCEPTANCE_DAYS,), every_days=every_days or INTERVAL_DAYS[risk])
+    return Plan(days=first_days, every_days=every_days or INTERVAL_DAYS[risk])
 
 
-def completed_plan() -> Plan:
+def completed_plan(months: tuple[int, ...] = AFTER_COMPLETION_MONTHS) -> Plan:
     """After a service has ended, if the survivor chose it."""
-    return Plan(months=AFTER_COMPLETION_MONTHS)
+    return Plan(months=months)
 
 
 def occurrences(plan: Plan, anchor: date, calendar: Calendar, count: int) -> list[datetime]:

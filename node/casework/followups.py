@@ -59,7 +59,9 @@ def plan_after_accept(
     else:
         db.execute(update(case_rows).where(case_rows.c.id == case_id).values(risk=risk))
     calendar = office_calendar(here)
-    plan = followup.open_plan(risk, intervals(db)[risk])
+    from node.casework import templates
+
+    plan = templates.plan_for(db, templates.services_of(db, here, actor, now, referral.id), risk)
     dates = followup.occurrences(plan, calendar.local(now).date(), calendar, ANNOUNCED)
     plan_id = crypto.new_id()
     message = outbox.compose(
