@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from node.casework import cases, records
+from node.casework import cases, minors, records
 from node.exchange import outbox, peers
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -67,12 +67,14 @@ def record_consent(
 
     The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
     stored sealed. `who` says whose consent it is, where it is not that of the person the case is about but of somebody
-    who comes along; sealed too. Raises LocalError with what is missing.
+    who comes along; sealed too. A guardian's ends before she is of age. Raises LocalError with what is missing.
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
     agency_type = peers.recipient_type(db, here, agency)
     until = now + timedelta(days=consent.DEFAULT_DAYS) if valid_until is None else valid_until
+    if basis is Basis.CONSENT and not who and minors.is_guardians(details):
+        until = minors.limit(db, here, actor, now, case_id=case_id, valid_until=until)
     release = Release(
         id=crypto.new_id(),
         recipient=agency,
@@ -231,10 +233,11 @@ def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> se
     return set(db.execute(_PERMITTED, {"ids": list(release_ids), "now": now}).scalars())
 
 
-def renew(db: Connection, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:
-    """The person was asked again and agrees until a later date."""
+def renew(db: Connection, here: Here, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:
+    """The person was asked again and agrees until a later date; a guardian at most until she is of age."""
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     row = _own_release(db, actor, release_id)
+    valid_until = minors.limit_renewal(db, here, actor, now, release=row, valid_until=valid_until)
     release = as_release(row)
     events = [Event(ConsentState(row.state), seconds(row.state_at))]
     consent.append(events, Event(ConsentState.RENEWED, seconds(now), seconds(valid_until)))

@@ -274,7 +274,7 @@ async def record_consent(call: Call) -> Any:
 
 async def renew_consent(call: Call) -> Any:
     until = aware(call.body.valid_until)
-    await call.write(consents.renew, call.actor, call.now, call.params["consent"], until)
+    await call.do(consents.renew, call.params["consent"], until)
     return {"renewed": True}
 
 

@@ -200,6 +200,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/programmes/{programme}"): {"sara"},
     ("POST", "/programmes/{programme}"): {"sara"},
     ("POST", "/programmes/{programme}/end"): {"sara"},
+    ("POST", "/programmes/{programme}/people"): {"sara"},
     ("GET", "/rehearsal"): {"sara"},
     ("GET", "/report"): {"sara"},
     ("GET", "/report.csv"): {"sara"},

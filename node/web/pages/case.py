@@ -155,7 +155,7 @@ async def renew(visit: Visit) -> web.StreamResponse:
         visit.problem("days", "Choose until when.")
     visit.refuse_if_problems()
     until = visit.now + timedelta(days=int(visit.get("days")))
-    await visit.write(consents.renew, visit.actor, visit.now, visit.params["consent"], until)
+    await visit.do(consents.renew, visit.params["consent"], until)
     return go(f"/cases/{visit.params['case']}?done=renewed")
 
 
