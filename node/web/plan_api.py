@@ -85,6 +85,7 @@ async def show_ways(call: Call) -> Any:
             "holidays": sorted(setup.load_holidays(db)),
             "intervals": followups.intervals(db),
             "door": contact.door_words(db),
+            "templates": templates.all_templates(db),
         }
 
     return await call.read(look)

@@ -78,7 +78,7 @@ RULES: dict[str, set[str]] = {
         "/cases/{case}/consents/{consent}/copy", "/cases/{case}/consents/{consent}/paper", "/cases/{case}/export",
         "/cases/{case}/programme", "/cases/{case}/people", "/cases/{case}/merge", "/cases/{case}/plan",
         "/cases/{case}/contact", "/cases/{case}/door",
-        "/cases/{case}/plan/template",
+        "/cases/{case}/plan/template", "/cases/{case}/consents", "/cases/{case}/consents/{consent}/refuse",
         "/cases/{case}/take-back", "/cases/{case}/reopen", "/cases/{case}/erase", "/cases/{case}/keep",
         "/cases/{case}/export.json", "/cases/{case}/export/paper", "/cases/{case}/withdrawals/{withdrawal}",
         "/referrals/{referral}/told", "/referrals/{referral}/told-them",
@@ -180,6 +180,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/staff"): {"adam"},
     ("POST", "/staff/{staff}/roles"): {"adam"},
     ("POST", "/staff/{staff}/signout"): {"adam"},
+    ("POST", "/staff/{staff}/passkeys/remove"): {"adam"},
     ("POST", "/staff/{staff}/disable"): {"adam"},
     ("POST", "/desks/{desk}/profile"): {"adam", "sara"},
     ("POST", "/desks/{desk}/members"): set(),
@@ -228,7 +229,9 @@ def test_each_act_of_the_house_is_for_its_roles(network: Network, act: tuple[str
         "fingerprint": "1",
         "name": "Not to be made",
         "hours": "72",
-        **{f"days-{risk}": str(days) for risk, days in INTERVAL_DAYS.items()},
+        **{f"{name}-{risk}": str(days) for risk, days in INTERVAL_DAYS.items() for name in ("days", "every")},
+        "first_days": "7",
+        "after_months": "1 3 6 12 24",
     }
     for handle in PEOPLE:
         answer = ask(network.lantern, method, filled(path), handle, body if method == "POST" else None)

@@ -73,7 +73,8 @@ async def show_case(visit: Visit) -> web.StreamResponse:
         }
 
     found = await visit.read(look)
-    return visit.page("case.html", visit.say("Case"), **found)
+    parts = [section for section in Section if section is not Section.ATTACHMENTS]
+    return visit.page("case.html", visit.say("Case"), parts=parts, **found)
 
 
 async def show_edit(visit: Visit) -> web.StreamResponse:
@@ -140,6 +141,27 @@ async def consent_of(visit: Visit) -> dict[str, Any]:
         if release["id"] == visit.params["consent"]:
             return release
     raise LocalError("unknown-release", "There is no such consent at your desks.")
+
+
+async def ask(visit: Visit) -> web.StreamResponse:
+    """She was asked about an agency: she thinks about it, or has said no."""
+    sections = [Section(name) for name in visit.all("sections") if name in set(Section)]
+    if not visit.get("agency"):
+        visit.problem("agency", "Choose an agency.")
+    if not sections:
+        visit.problem("sections", "Choose at least one part.")
+    if visit.get("answer") not in ("waits", "no"):
+        visit.problem("answer", "Choose one.")
+    visit.refuse_if_problems()
+    case_id, refused = visit.params["case"], visit.get("answer") == "no"
+    await visit.do(consents.ask, case_id=case_id, agency=visit.get("agency"), sections=sections, refused=refused)
+    return go(f"/cases/{case_id}?done=saved")
+
+
+async def refuse(visit: Visit) -> web.StreamResponse:
+    await consent_of(visit)
+    await visit.do(consents.refuse, release_id=visit.params["consent"])
+    return go(f"/cases/{visit.params['case']}?done=saved")
 
 
 async def show_renew(visit: Visit) -> web.StreamResponse:
@@ -264,6 +286,8 @@ PAGES: Final = [
     Page("/cases/{case}/reopen", None, reopen, again=show_case),
     Page("/cases/{case}/erase", None, erase_case, again=show_case),
     Page("/cases/{case}/keep", None, keep_case, again=show_case),
+    Page("/cases/{case}/consents", None, ask, again=show_case),
+    Page("/cases/{case}/consents/{consent}/refuse", None, refuse, again=show_case),
     Page("/cases/{case}/consents/{consent}/renew", show_renew, renew),
     Page("/cases/{case}/consents/{consent}/withdraw", show_withdraw, withdraw),
     Page("/cases/{case}/withdrawals/{withdrawal}", None, enter_answer, again=show_case),
