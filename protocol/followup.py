@@ -46,17 +46,19 @@ class Plan:
     every_days: int | None = None
 
 
-def open_plan(risk: Risk, every_days: int | None = None) -> Plan:
+def open_plan(
+    risk: Risk, every_days: int | None = None, first_days: tuple[int, ...] = (AFTER_ACCEPTANCE_DAYS,)
+) -> Plan:
     """While a service helps: 7 days after acceptance, then by risk, a review at least every 90 days.
 
-    `every_days`: the agency's own interval for this risk.
+    `every_days`, `first_days`: the agency's own choice for this service and risk.
     """
-    return Plan(days=(AFTER_ACCEPTANCE_DAYS,), every_days=every_days or INTERVAL_DAYS[risk])
+    return Plan(days=first_days, every_days=every_days or INTERVAL_DAYS[risk])
 
 
-def completed_plan() -> Plan:
+def completed_plan(months: tuple[int, ...] = AFTER_COMPLETION_MONTHS) -> Plan:
     """After a service has ended, if the survivor chose it."""
-    return Plan(months=AFTER_COMPLETION_MONTHS)
+    return Plan(months=months)
 
 
 def occurrences(plan: Plan, anchor: date, calendar: Calendar, count: int) -> list[datetime]:
@@ -167,11 +169,19 @@ def after_outcome(
             try_at = next_safe(windows, calendar, now + timedelta(hours=20))
             if len(recent) > TRIES_PER_WEEK or try_at is None:
                 return Next(tell_supervisor=True)
-            if len(recent) == TRIES_PER_WEEK:
+            # After the last try of a week somebody with responsibility looks at it, while the next is far away.
+            is_last = len(recent) == TRIES_PER_WEEK
+            if is_last:
                 try_at = next_safe(windows, calendar, min(recent) + timedelta(days=7))
-            return Next(try_at=try_at)
+            return Next(try_at=try_at, tell_supervisor=is_last)
         case _:
             return Next()
+
+
+def not_before(tries: Sequence[datetime], now: datetime) -> datetime:
+    """From when one number may be tried again: never three times in any seven days."""
+    recent = sorted(moment for moment in tries if now - moment < timedelta(days=7))
+    return now if len(recent) < TRIES_PER_WEEK else recent[-TRIES_PER_WEEK] + timedelta(days=7)
 
 
 def next_safe(windows: Windows, calendar: Calendar, after: datetime) -> datetime | None:

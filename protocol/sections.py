@@ -185,12 +185,34 @@ _TELEPHONE = _matching(_E164, "Write a telephone number with its country, for ex
 _SPOKEN = _matching(_LANGUAGE, "Write a language as its ISO 639 code, for example en or pcm.")
 _NATION = _matching(_COUNTRY, "Write a country as its ISO 3166 code of two capitals, for example IT.")
 _SERVICE = _table({"id": _integer(0, 99_999), "path": _LINE})
+_HOURS = _table({"days": _list_of(_integer(0, 6), 7), "opens": _integer(0, 1439), "closes": _integer(1, 1440)})
+
+
+def _safe_times(value: object) -> object:
+    """Hours on weekdays (0 is Monday), in minutes of her local day."""
+    checked = _list_of(_HOURS, 7)(value)
+    for entry in checked if isinstance(checked, list) else ():
+        if set(entry) != {"days", "opens", "closes"} or entry["opens"] >= entry["closes"]:
+            raise _Wrong("Give days, a beginning, and an end that is later on the same day.")
+    return checked
+
+
+def is_hours(value: object) -> bool:
+    """Whether this can be used as `safe_times`: another agency may have written anything."""
+    try:
+        _safe_times(value)
+    except _Wrong:
+        return False
+    return True
+
+
 _CHANNEL = _table(
     {
         "channel": _one_of(CHANNELS),
         "safe": _boolean,
         "value": _LINE,
         "safe_days_times": _LINE,
+        "safe_times": _safe_times,
         "voicemail_ok": _boolean,
         "message_ok": _boolean,
         "may_name_organisation": _boolean,

@@ -696,7 +696,12 @@ def renew(world: World, node: Node) -> None:
     found = node.rows(select(releases.c.id).where(releases.c.ours.is_(True)))
     if found:
         node.database.run(
-            consents.renew, node.actor, node.now(), world.rng.choice(found).id, node.now() + timedelta(days=60)
+            consents.renew,
+            node.here,
+            node.actor,
+            node.now(),
+            world.rng.choice(found).id,
+            node.now() + timedelta(days=60),
         )
         world.counts["renew"] += 1
 

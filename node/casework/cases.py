@@ -145,9 +145,11 @@ def record_sections(
     records.save(db, here, actor, now, kind="case", subject_id=case_id, desk_id=row.desk_id, sections=merged)
     audit.record(db, now, actor.staff_id, "case.record", case_id)
     # Here and not above: a plan is made of cases.
-    from node.casework import backstop, plans
+    from node.casework import backstop, minors, plans
 
     plans.watch_dates(db, here, actor, now, case_id=case_id)
+    if known.get(Section.IDENTITY) != merged.get(Section.IDENTITY):
+        minors.shorten(db, here, actor, now, case_id=case_id)
     if any(known.get(name) != merged.get(name) for name in CARD_SECTIONS):
         backstop.seal_again(db, here, actor, now, case_id=case_id)
 

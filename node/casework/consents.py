@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from node.casework import cases, records
+from node.casework import cases, minors, records
 from node.exchange import outbox, peers
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -67,14 +67,17 @@ def record_consent(
 
     The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
     stored sealed. `who` says whose consent it is, where it is not that of the person the case is about but of somebody
-    who comes along; sealed too. Raises LocalError with what is missing.
+    who comes along; sealed too. A guardian's ends before she is of age. Raises LocalError with what is missing.
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
     agency_type = peers.recipient_type(db, here, agency)
     until = now + timedelta(days=consent.DEFAULT_DAYS) if valid_until is None else valid_until
+    if basis is Basis.CONSENT and not who and minors.is_guardians(details):
+        until = minors.limit(db, here, actor, now, case_id=case_id, valid_until=until)
+    asked = None if who else _asked(db, case_id, agency)
     release = Release(
-        id=crypto.new_id(),
+        id=asked or crypto.new_id(),
         recipient=agency,
         purposes=frozenset(purposes),
         sections=frozenset(sections),
@@ -103,10 +106,84 @@ def record_consent(
         sections={Section.NARRATIVE: encode(details), **({Section.IDENTITY: encode({"who": who})} if who else {})},
     )
     thread_id = db.execute(select(threads.c.id).where(threads.c.case_id == case_id, threads.c.peer == agency)).scalar()
-    db.execute(insert(releases), _row(release, case_id, thread_id, now, record_id))
+    row = _row(release, case_id, thread_id, now, record_id)
+    db.execute(
+        insert(releases).values(row) if asked is None else update(releases).where(releases.c.id == asked).values(row)
+    )
     _append(db, release.id, ConsentState.GIVEN, now, actor.staff_id, record_id=record_id)
     audit.record(db, now, actor.staff_id, "consent.record", release.id, basis=basis, peer=agency)
     return release.id
+
+
+def _asked(db: Connection, case_id: str, agency: str) -> str | None:
+    """A question to her about this agency that was not answered with yes yet: a yes continues it."""
+    query = select(releases.c.id).where(
+        releases.c.case_id == case_id,
+        releases.c.agency == agency,
+        releases.c.ours.is_(True),
+        releases.c.state.in_((ConsentState.REQUESTED, ConsentState.REFUSED)),
+    )
+    found: str | None = db.execute(query.order_by(releases.c.state_at.desc()).limit(1)).scalar()
+    return found
+
+
+def ask(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    case_id: str,
+    agency: str,
+    sections: Collection[Section],
+    purposes: Collection[Purpose] = (Purpose.REFERRAL,),
+    refused: bool = False,
+) -> str:
+    """She was asked whether this agency may get these sections, and thinks about it, or has said no. Permits nothing.
+
+    Returns the release's id; a later yes continues it. Raises LocalError `consent-empty`, `unknown-agency`.
+    """
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    case = cases.load(db, actor, case_id)
+    if case.closed_at is not None:
+        raise LocalError("case-closed", "This case is closed. Open a new one.")
+    peers.recipient_type(db, here, agency)
+    if not sections or not purposes:
+        raise LocalError("consent-empty", "Choose at least one purpose and one section.")
+    release_id = _asked(db, case_id, agency)
+    values = {
+        "purposes": json.dumps(sorted(set(purposes))),
+        "sections": json.dumps(sorted(set(sections))),
+        "given_at": now,
+        "valid_until": now,
+        "state": ConsentState.REQUESTED,
+        "state_at": now,
+    }
+    if release_id is None:
+        release_id = crypto.new_id()
+        fixed = {"id": release_id, "ours": True, "case_id": case_id, "agency": agency, "basis": Basis.CONSENT}
+        db.execute(insert(releases), {**fixed, **values, "onward": Onward.NONE, "onward_to": "[]"})
+        _append(db, release_id, ConsentState.REQUESTED, now, actor.staff_id)
+    else:
+        row = _own_release(db, actor, release_id)
+        if ConsentState(row.state) is ConsentState.REFUSED:
+            _append(db, release_id, ConsentState.REQUESTED, now, actor.staff_id)
+        db.execute(update(releases).where(releases.c.id == release_id).values(values))
+    audit.record(db, now, actor.staff_id, "consent.ask", release_id, peer=agency)
+    if refused:
+        refuse(db, here, actor, now, release_id=release_id)
+    return release_id
+
+
+def refuse(db: Connection, here: Here, actor: Actor, now: datetime, *, release_id: str) -> None:
+    """She has said no to what she was asked. Nothing is sent; the service does not depend on it."""
+    actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
+    row = _own_release(db, actor, release_id)
+    consent.append([Event(ConsentState(row.state), seconds(row.state_at))], Event(ConsentState.REFUSED, seconds(now)))
+    values = {"state": ConsentState.REFUSED, "state_at": now}
+    db.execute(update(releases).where(releases.c.id == release_id).values(values))
+    _append(db, release_id, ConsentState.REFUSED, now, actor.staff_id)
+    audit.record(db, now, actor.staff_id, "consent.refuse", release_id, peer=row.agency)
 
 
 def _row(release: Release, case_id: str, thread_id: str | None, now: datetime, record_id: str) -> dict[str, Any]:
@@ -231,10 +308,11 @@ def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> se
     return set(db.execute(_PERMITTED, {"ids": list(release_ids), "now": now}).scalars())
 
 
-def renew(db: Connection, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:
-    """The person was asked again and agrees until a later date."""
+def renew(db: Connection, here: Here, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:
+    """The person was asked again and agrees until a later date; a guardian at most until she is of age."""
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     row = _own_release(db, actor, release_id)
+    valid_until = minors.limit_renewal(db, here, actor, now, release=row, valid_until=valid_until)
     release = as_release(row)
     events = [Event(ConsentState(row.state), seconds(row.state_at))]
     consent.append(events, Event(ConsentState.RENEWED, seconds(now), seconds(valid_until)))

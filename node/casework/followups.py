@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, decisions, records
@@ -60,7 +59,9 @@ def plan_after_accept(
     else:
         db.execute(update(case_rows).where(case_rows.c.id == case_id).values(risk=risk))
     calendar = office_calendar(here)
-    plan = followup.open_plan(risk, intervals(db)[risk])
+    from node.casework import templates
+
+    plan = templates.plan_for(db, templates.services_of(db, here, actor, now, referral.id), risk)
     dates = followup.occurrences(plan, calendar.local(now).date(), calendar, ANNOUNCED)
     plan_id = crypto.new_id()
     message = outbox.compose(
@@ -133,11 +134,20 @@ def report(
     followup_id: str,
     outcome: FollowupOutcome | None,
     text: str = "",
-) -> None:
+    next_step: str = "",
+    contact_confirmed: bool = False,
+    channel: str = "",
+    she_came: bool = False,
+) -> str | None:
     """A follow-up was done: what came of it is sealed, the other end is told that it was, the next is planned.
 
-    A date that was watched has no `outcome`: it is done.
+    A date that was watched has no `outcome`: it is done. `text` is what was done, `next_step` what is next.
+    `contact_confirmed`: she said that her safe-contact record is still right. `channel`: by which of its ways nobody
+    was reached ("" is the first); the next try is planned in her hours. `she_came`: she got in touch herself.
+    Returns the id of its case.
     """
+    from node.casework import contact
+
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     row = db.execute(select(followups).where(followups.c.id == followup_id)).first()
     if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.thread_id, row.case_id):
@@ -148,16 +158,26 @@ def report(
         raise LocalError("already-reported", "This follow-up was reported already.")
     if outcome is None and row.kind != FollowupKind.DATE:
         raise LocalError("outcome", "Choose what came of it.")
-    if len(text) > TEXT_MAX:
+    if max(len(text), len(next_step)) > TEXT_MAX:
         raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
-    said = {"outcome": "done" if outcome is None else outcome.value, "text": text}
+    if contact_confirmed and outcome not in contact.REACHED:
+        raise LocalError("not-confirmed", "Only she can say that it is still right, when she was reached.")
+    known = dict(row._mapping)
+    said: dict[str, str | bool] = {"outcome": "done" if outcome is None else outcome.value, "text": text}
+    said |= {"next": next_step} if next_step else {}
+    said |= {"she_came": True} if she_came else {}
+    decided = Next() if outcome is None else followup.after_outcome(outcome, (), (), office_calendar(here), now)
+    if outcome is FollowupOutcome.NOT_REACHED:
+        decided, tried = contact.after_no_answer(db, here, actor, now, known, channel)
+        said |= {"tried": tried} if tried else {}
+    if contact_confirmed:
+        contact.confirm(db, here, actor, now, known)
     sections = {Section.NARRATIVE: encode(said)}
     record_id = records.save(
         db, here, actor, now, kind="followup", subject_id=followup_id, desk_id=row.desk_id, sections=sections
     )
     ends = outcome in _ENDS
     _mark(db, now, row, record_id)
-    decided = Next() if outcome is None else followup.after_outcome(outcome, (), (), office_calendar(here), now)
     if outcome is FollowupOutcome.CONTACT_DECLINED and row.case_id is not None:
         db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(do_not_contact=True))
         from node.casework import plans
@@ -182,10 +202,14 @@ def report(
         if not ends:
             _next(db, here, now, row, plan)
     elif row.every_days is not None and not ends:
-        _next_own(db, here, now, row)
+        _next_own(db, here, now, row, decided.try_at)
+    if decided.try_at is not None and row.every_days is None:
+        _try_again(db, here, now, row, decided.try_at)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, followup_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "followup.report", followup_id)
+    case_id: str | None = row.case_id
+    return case_id
 
 
 def reported_by_peer(db: Connection, here: Here, now: datetime, message: FollowupReport) -> None:
@@ -252,26 +276,6 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
         ).mappings()
         order = [step.name for step in steps]
         found.append({**row, "ahead": ahead, "passed": sorted(map(dict, passed), key=lambda p: order.index(p["rung"]))})
-    return found
-
-
-def contact_of(db: Connection, here: Here, actor: Actor, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The safe-contact record to use for this follow-up: the case's own, else what the referral brought; None for none.
-
-    No record means: do not contact.
-    """
-    opened = records.latest(db, here, actor, "case", row["case_id"]) or {}
-    raw = opened.get(Section.CONTACT)
-    if raw is None and row["referral_id"]:
-        from node.casework import show
-
-        shown = show.show(db, here, actor, row["due_at"], referral_id=row["referral_id"])
-        raw = shown["sections"].get(str(Section.CONTACT))
-    if raw is None and row["case_id"]:
-        from node.casework import keeping
-
-        raw = keeping.contact_of_case(db, here, actor, row["due_at"], row["case_id"])
-    found: dict[str, Any] | None = None if raw is None else msgspec.json.decode(raw)
     return found
 
 
@@ -415,16 +419,37 @@ def _next(db: Connection, here: Here, at: datetime, row: Any, plan: FollowupPlan
             return
 
 
-def _next_own(db: Connection, here: Here, now: datetime, row: Any) -> None:
-    """The next occurrence of a plan that is ours alone."""
+def _next_own(db: Connection, here: Here, now: datetime, row: Any, try_at: datetime | None = None) -> None:
+    """The next occurrence of a plan that is ours alone; earlier, where somebody tries again."""
     kept = ("plan_id", "ours", "desk_id", "staff_id", "case_id", "every_days")
     insert_row(
         db,
         now,
         here,
-        due_at=own_date(here, now, row.every_days),
+        due_at=own_date(here, now, row.every_days) if try_at is None else try_at,
         risk=Risk(row.risk),
         ordinal=row.ordinal + 1,
+        **{name: getattr(row, name) for name in kept},
+    )
+
+
+def _try_again(db: Connection, here: Here, now: datetime, row: Any, at: datetime) -> None:
+    """One more occurrence of ours beside an announced plan, unless another of this case comes no later."""
+    same = (followups.c.case_id == row.case_id) & (followups.c.kind == FollowupKind.CONTACT)
+    sooner = select(followups.c.id).where(
+        same, followups.c.ours.is_(True), followups.c.ended.is_(False), followups.c.due_at <= at
+    )
+    if db.execute(sooner.limit(1)).first() is not None:
+        return
+    kept = ("ours", "thread_id", "referral_id", "desk_id", "staff_id", "case_id")
+    insert_row(
+        db,
+        now,
+        here,
+        due_at=at,
+        risk=Risk(row.risk),
+        plan_id=crypto.new_id(),
+        ordinal=1,
         **{name: getattr(row, name) for name in kept},
     )
 
@@ -464,12 +489,17 @@ def _insert(
     )
 
 
-def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> None:
-    """One occurrence, whose ladder begins before it is due; at once, if its plan came late and it is overdue."""
+def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, risk: Risk, **values: Any) -> str:
+    """One occurrence, whose ladder begins before it is due; at once, if its plan came late and it is overdue.
+
+    Returns its id.
+    """
     steps = followup.ladder(due_at, risk, office_calendar(here))
     first = now if due_at <= now else followup.next_rung(steps, (), now)
-    row = {"id": crypto.new_id(), "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
+    followup_id = crypto.new_id()
+    row = {"id": followup_id, "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
     db.execute(insert(followups), row)
+    return followup_id
 
 
 def _mark(db: Connection, at: datetime, row: Any, record_id: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, or_, select, update
 
-from node.casework import cases, followups, records
+from node.casework import cases, followups, records, templates
 from node.casework.calendars import office_calendar
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -31,8 +31,7 @@ from protocol.codes import Risk, Role, Section, Status
 from protocol.encoding import encode
 from protocol.errors import LocalError, say
 
-#: A review at least so often (the protocol's default for a case without risk).
-DAYS_MAX: Final = followup.INTERVAL_DAYS[Risk.NONE]
+DAYS_MAX: Final = templates.DAYS_MAX
 #: One item is put off for at most so long, and not again before somebody recorded it.
 SNOOZE_MAX: Final = timedelta(days=14)
 REASON_MAX: Final = 500
@@ -49,10 +48,7 @@ _DIGEST_HOUR: Final = 9
 def choose_intervals(db: Connection, here: Here, actor: Actor, now: datetime, *, days: Mapping[Risk, int]) -> None:
     """From now on new plans of this agency run at these intervals, by risk. Raises LocalError `interval`."""
     actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
-    if set(days) != set(Risk) or not all(1 <= value <= DAYS_MAX for value in days.values()):
-        raise LocalError("interval", say("Choose 1 to {limit} days for each risk.", limit=DAYS_MAX))
-    if not days[Risk.HIGH] <= days[Risk.MEDIUM] <= days[Risk.LOW] <= days[Risk.NONE]:
-        raise LocalError("interval-order", "Whoever is in more danger is asked after at least as often.")
+    templates.check_intervals(days)
     set_setting(db, followups.INTERVALS, json.dumps({str(risk): value for risk, value in days.items()}))
     audit.record(db, now, actor.staff_id, "followup.intervals", here.agency)
 
@@ -113,19 +109,81 @@ def change_plan(
     """This case is followed up as its worker says. What both ends agreed on with a referral stays beside it."""
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
-    if case.closed_at is not None or case.do_not_contact:
-        raise LocalError("no-plan", "This case is closed, or she does not want to be contacted.")
+    _check_open(case)
     if not (1 <= every_days <= DAYS_MAX and 1 <= first_days <= DAYS_MAX):
         raise LocalError("interval", say("Choose 1 to {limit} days for each risk.", limit=DAYS_MAX))
-    own = (rows.c.case_id == case_id) & rows.c.every_days.is_not(None) & rows.c.ended.is_(False)
-    _end(db, now, own, actor.staff_id)
+    _end_own(db, now, case_id, actor.staff_id)
     plan_own(db, here, now, case, every_days, first_days)
     audit.record(db, now, actor.staff_id, "followup.plan", case_id)
 
 
+def follow_template(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    case_id: str,
+    service: int | None,
+    has_ended: bool,
+) -> None:
+    """The case's own plan is made anew from a template, from today.
+
+    `has_ended`: the service has ended, and she chose to be asked after for some time. What both ends agreed on with a
+    referral stays beside it. Raises LocalError `no-plan`, `unknown-template`.
+    """
+    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    case = cases.load(db, actor, case_id)
+    _check_open(case)
+    template = templates.all_templates(db).get(templates.GENERAL if service is None else str(service))
+    if template is None:
+        raise LocalError("unknown-template", "This service has no plan of its own.")
+    _end_own(db, now, case_id, actor.staff_id)
+    calendar = office_calendar(here)
+    today = calendar.local(now).date()
+    if has_ended:
+        plan = followup.completed_plan(template.after_months)
+        days = [(add_months(today, months) - today).days for months in plan.months]
+        every = None
+    else:
+        risk = Risk(case.risk)
+        plan = followup.open_plan(risk, template.every_days[risk], template.first_days)
+        days, every = list(plan.days), plan.every_days
+    plan_id = crypto.new_id()
+    for ordinal, ahead in enumerate(days, start=1):
+        followups.insert_row(
+            db,
+            now,
+            here,
+            due_at=followups.own_date(here, now, ahead),
+            risk=Risk(case.risk),
+            plan_id=plan_id,
+            ordinal=ordinal,
+            # The last of the first weeks is followed by what comes regularly.
+            every_days=every if ordinal == len(days) else None,
+            ours=True,
+            desk_id=case.desk_id,
+            staff_id=case.staff_id,
+            case_id=case_id,
+        )
+    audit.record(db, now, actor.staff_id, "followup.plan", case_id)
+
+
+def _check_open(case: Any) -> None:
+    if case.closed_at is not None or case.do_not_contact:
+        raise LocalError("no-plan", "This case is closed, or she does not want to be contacted.")
+
+
+def _end_own(db: Connection, now: datetime, case_id: str, by: str) -> None:
+    """The case's own plan ends; what was agreed on with another agency, and key dates, stay."""
+    own = (rows.c.case_id == case_id) & (rows.c.kind == FollowupKind.CONTACT) & rows.c.thread_id.is_(None)
+    _end(db, now, own & rows.c.ours.is_(True) & rows.c.ended.is_(False), by)
+
+
 def end_all(db: Connection, now: datetime, case_id: str, by: str) -> None:
     """Nothing of our own is planned for this case any more."""
-    _end(db, now, (rows.c.case_id == case_id) & rows.c.thread_id.is_(None) & rows.c.ended.is_(False), by)
+    ours = rows.c.thread_id.is_(None) | rows.c.ours.is_(True)
+    _end(db, now, (rows.c.case_id == case_id) & ours & rows.c.ended.is_(False), by)
 
 
 def stop_contact(db: Connection, here: Here, now: datetime, case_id: str, by: str) -> None:

@@ -7,7 +7,7 @@ The rules of reminders and of what counts as handed over are `protocol.programme
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.tables import cases as case_rows
-from node.storage.tables import followups, programmes, referrals, releases, threads
+from node.storage.tables import desks, followups, programmes, referrals, releases, staff, threads
 from protocol import crypto, programme
 from protocol.codes import ConsentState, Kind, Purpose, Role, Section, Status
 from protocol.encoding import encode
@@ -30,6 +30,8 @@ from protocol.programme import Handover
 NAME_MAX: Final = 120
 #: Rows of one board. An agency with more open cases in one project filters by desk or person.
 BOARD_MAX: Final = 2_000
+#: Days of one calendar: what comes after them is years away.
+CALENDAR_MAX: Final = 500
 #: Moved into another programme in one act.
 ASSIGN_MAX: Final = 500
 ENDS_TASK: Final = "programme-ends"
@@ -113,6 +115,28 @@ def change_end(
     remind(db, here, now)
 
 
+def set_people(
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    programme_id: str,
+    desk_ids: Collection[str],
+    staff_ids: Collection[str],
+) -> None:
+    """These of our desks and people work in the programme. Raises LocalError `unknown-desk`, `unknown-staff`."""
+    actor.require_role(*_WHO)
+    _load(db, programme_id)
+    for table, wanted, code in ((desks, desk_ids, "unknown-desk"), (staff, staff_ids, "unknown-staff")):
+        known = set(db.execute(select(table.c.id)).scalars()) if wanted else set()
+        if set(wanted) - known:
+            raise LocalError(code, "Choose desks and people of your own agency.")
+    values = {"desks": json.dumps(sorted(set(desk_ids))), "staff": json.dumps(sorted(set(staff_ids)))}
+    db.execute(update(programmes).where(programmes.c.id == programme_id).values(**values))
+    audit.record(db, now, actor.staff_id, "programme.people", programme_id)
+
+
 def assign(
     db: Connection, here: Here, actor: Actor, now: datetime, *, case_ids: Collection[str], programme_id: str
 ) -> int:
@@ -142,7 +166,12 @@ def _load(db: Connection, programme_id: str) -> Any:
 def names(db: Connection) -> dict[str, dict[str, Any]]:
     """Every programme by id, for who chooses one."""
     query = select(programmes).order_by(programmes.c.ends_on.is_(None), programmes.c.ends_on, programmes.c.name)
-    return {row["id"]: {**row, "services": json.loads(row["services"])} for row in db.execute(query).mappings()}
+    return {row["id"]: _shown(row) for row in db.execute(query).mappings()}
+
+
+def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A programme's row, its lists as lists."""
+    return {**row, **{name: json.loads(row[name]) for name in ("services", "desks", "staff")}}
 
 
 def list_programmes(db: Connection, here: Here, actor: Actor, now: datetime) -> list[dict[str, Any]]:
@@ -169,6 +198,25 @@ def list_programmes(db: Connection, here: Here, actor: Actor, now: datetime) -> 
     return found
 
 
+def calendar_of(db: Connection, here: Here, actor: Actor, now: datetime) -> list[dict[str, Any]]:
+    """What comes, day by day: ends, looks again, and who is told before, each with how many people still need somebody.
+
+    From today on, the first first; what has ended and still has people stands at its day in the past.
+    """
+    today = office_calendar(here).local(now).date()
+    found = []
+    for row in list_programmes(db, here, actor, now):
+        still = row["open"] - row["resolved"]
+        of = {"programme": row["id"], "name": row["name"], "still": still}
+        for step in programme.reminders(_day(row["ends_on"]), _day(row["review_on"]), office_calendar(here)):
+            on = office_calendar(here).local(step.at).date()
+            if step.name == programme.ENDED:
+                on = date.fromisoformat(row["ends_on"])
+            if on >= today or (step.name == programme.ENDED and still):
+                found.append({**of, "on": on, "what": step.name, "tells": step.audience})
+    return sorted(found, key=lambda entry: (entry["on"], entry["name"]))[:CALENDAR_MAX]
+
+
 def board(db: Connection, here: Here, actor: Actor, now: datetime, *, programme_id: str) -> dict[str, Any]:
     """Each open case of a programme: who has it, where its hand-over stands, what is missing.
 
@@ -191,7 +239,7 @@ def board(db: Connection, here: Here, actor: Actor, now: datetime, *, programme_
     ]
     order = [Handover.NOBODY, Handover.DECLINED, Handover.ASKED, Handover.STAYS, Handover.MOVED]
     return {
-        "programme": {**row._mapping, "services": json.loads(row.services)},
+        "programme": _shown(row._mapping),
         "rows": sorted(shown, key=lambda r: (order.index(Handover(r["handover"])), r["opened_at"])),
         "reminders": [
             {"name": step.name, "at": step.at, "audience": step.audience}
@@ -210,7 +258,7 @@ def standing(db: Connection, actor: Actor, now: datetime, case_id: str) -> dict[
     found = next((r for r in standings(db, now, case_ids=[case_id])), None)
     row = _load(db, case.programme_id)
     return {
-        "programme": {**row._mapping, "services": json.loads(row.services)},
+        "programme": _shown(row._mapping),
         "handover": found["handover"] if found else None,
         "to": case.transferred_to,
     }

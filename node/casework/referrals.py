@@ -178,6 +178,13 @@ def _facts(db: Connection, actor: Actor, case_id: str, release_id: str) -> Any:
     return facts
 
 
+def _suggested(db: Connection, action: Action, row: Any, suggest: str, text: str) -> str:
+    name = peers.names(db).get(suggest)
+    if action is not Action.REJECT or name is None or suggest == row.peer:
+        raise LocalError("suggestion", "When you decline, suggest one of the agencies in the list, or write which one.")
+    return f"{name}\n{text}".strip()
+
+
 def act(
     db: Connection,
     here: Here,
@@ -194,8 +201,11 @@ def act(
     resume_by: datetime | None = None,
     arrive_by: datetime | None = None,
     risk: Risk | None = None,
+    suggest: str = "",
 ) -> State:
     """Carry out one act on a referral and tell the other agency. Returns the new state.
+
+    `suggest`, when it is declined: another agency that we know, whose name stands before the text.
 
     `version`, when given, is the one that the person saw: if somebody was faster, nothing is overwritten and
     LocalError `changed-meanwhile` says so. A reason that would tell that the person is known here stays inside. `risk`,
@@ -207,6 +217,8 @@ def act(
     if version is not None and version != row.version:
         raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
     state = referral.apply(state_of(row), Party(row.side), action)
+    if suggest:
+        text = _suggested(db, action, row, suggest, text)
     check_said(action, reason, text, resume_by)
     if action is Action.ACCEPT:
         require_release(db, row, now)

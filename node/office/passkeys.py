@@ -23,8 +23,9 @@ from node.office.actor import Actor
 from node.office.staff import seed_aad
 from node.storage.here import NODE, Here
 from node.storage.rows import upsert
-from node.storage.tables import passkeys, staff, used_challenges
+from node.storage.tables import passkeys, sessions, staff, used_challenges
 from protocol import crypto
+from protocol.codes import Role
 from protocol.encoding import seconds
 from protocol.errors import LocalError, say
 
@@ -247,6 +248,21 @@ def remove(db: Connection, actor: Actor, now: datetime, passkey_id: str) -> None
     if not db.execute(delete(passkeys).where(mine)).rowcount:
         raise LocalError("unknown-passkey", "There is no such passkey. See the list on this page.")
     audit.record(db, now, actor.staff_id, "passkey.remove", actor.staff_id)
+
+
+def remove_all(db: Connection, actor: Actor, now: datetime, staff_id: str) -> int:
+    """A colleague has lost her devices: none of her passkeys opens anything any more, and she is signed out.
+
+    Her passphrase with her code or a recovery code goes on working. For who administers accounts. Returns how many.
+    Raises LocalError `unknown-passkey`.
+    """
+    actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
+    gone: int = db.execute(delete(passkeys).where(passkeys.c.staff_id == staff_id)).rowcount
+    if not gone:
+        raise LocalError("unknown-passkey", "This person has no passkey.")
+    db.execute(delete(sessions).where(sessions.c.staff_id == staff_id))
+    audit.record(db, now, actor.staff_id, "passkey.remove-all", staff_id)
+    return gone
 
 
 def purge(db: Connection, now: datetime) -> int:

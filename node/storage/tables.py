@@ -333,6 +333,9 @@ programmes = Table(
     Column("review_on", String(10)),
     # Open Eligibility ids, JSON: what a successor should offer.
     Column("services", Text, nullable=False, server_default=text("'[]'")),
+    # Our own desks and people that it pays for, ids, JSON.
+    Column("desks", Text, nullable=False, server_default=text("'[]'")),
+    Column("staff", Text, nullable=False, server_default=text("'[]'")),
     # The last reminder that was told, and when the next one is due.
     Column("reminded", String(16)),
     Column("next_reminder_at", UtcDateTime),

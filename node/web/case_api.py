@@ -96,6 +96,15 @@ class NewConsent(Body, frozen=True, kw_only=True):
     who: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
+class Asked(Body, frozen=True, kw_only=True):
+    """`refused`: she said no at once; otherwise she thinks about it."""
+
+    agency: Hash
+    sections: tuple[Section, ...]
+    purposes: tuple[Purpose, ...] = (Purpose.REFERRAL,)
+    refused: bool = False
+
+
 class Renewal(Body, frozen=True, kw_only=True):
     valid_until: datetime
 
@@ -136,6 +145,8 @@ class Act(Body, frozen=True, kw_only=True):
     resume_by: datetime | None = None
     arrive_by: datetime | None = None
     risk: Risk | None = None
+    #: When it is declined: another agency that we know.
+    suggest: Hash | None = None
 
 
 class Moved(Body, frozen=True, kw_only=True):
@@ -166,6 +177,9 @@ class Corrected(Body, frozen=True, kw_only=True):
 class Reported(Body, frozen=True, kw_only=True):
     outcome: FollowupOutcome
     text: _Text = ""
+    next_step: _Text = ""
+    contact_confirmed: bool = False
+    channel: _Text = ""
 
 
 class Erasing(Body, frozen=True, kw_only=True):
@@ -269,9 +283,19 @@ async def record_consent(call: Call) -> Any:
     return {"id": release}
 
 
+async def ask_consent(call: Call) -> Any:
+    fields = {name: getattr(call.body, name) for name in call.body.__struct_fields__}
+    return {"id": await call.do(consents.ask, case_id=call.params["case"], **fields)}
+
+
+async def refuse_consent(call: Call) -> Any:
+    await call.do(consents.refuse, release_id=call.params["consent"])
+    return {"refused": True}
+
+
 async def renew_consent(call: Call) -> Any:
     until = aware(call.body.valid_until)
-    await call.write(consents.renew, call.actor, call.now, call.params["consent"], until)
+    await call.do(consents.renew, call.params["consent"], until)
     return {"renewed": True}
 
 
@@ -338,6 +362,7 @@ async def act(call: Call) -> Any:
         resume_by=aware(body.resume_by),
         arrive_by=aware(body.arrive_by),
         risk=body.risk,
+        suggest=body.suggest or "",
     )
     return {"status": state.status, "cancellation_requested": state.cancellation_requested}
 
@@ -424,7 +449,8 @@ async def list_followups(call: Call) -> Any:
 
 async def report_followup(call: Call) -> Any:
     body = call.body
-    await call.do(followups.report, followup_id=call.params["followup"], outcome=body.outcome, text=body.text)
+    fields = {name: getattr(body, name) for name in body.__struct_fields__}
+    await call.do(followups.report, followup_id=call.params["followup"], **fields)
     return {"reported": True}
 
 
@@ -458,6 +484,8 @@ ROUTES: Final = [
     Route("GET", "/cases/{case}/excluded", list_excluded, "Who is kept out of a case"),
     Route("POST", "/cases/{case}/excluded", keep_out, "Keep a colleague out of a case, or let her in again", KeptOut),
     Route("GET", "/cases/{case}/consents", list_consents, "Who may have what, and who has erased what"),
+    Route("POST", "/cases/{case}/consents", ask_consent, "She was asked, or said no at once", Asked),
+    Route("POST", "/consents/{consent}/refuse", refuse_consent, "She was asked, and has said no"),
     Route("POST", "/consents", record_consent, "Record what the person agreed to", NewConsent),
     Route("POST", "/consents/{consent}/renew", renew_consent, "She was asked again and agrees", Renewal),
     Route("POST", "/consents/{consent}/withdraw", withdraw_consent, "Stop sharing", Withdrawn),

@@ -33,6 +33,11 @@ class NewEnd(Body, frozen=True, kw_only=True):
     review_on: date | None = None
 
 
+class People(Body, frozen=True, kw_only=True):
+    desks: tuple[Id, ...] = ()
+    staff: tuple[Id, ...] = ()
+
+
 class Assigned(Body, frozen=True, kw_only=True):
     cases: tuple[Id, ...]
 
@@ -69,6 +74,16 @@ async def change_end(call: Call) -> Any:
     return {"changed": True}
 
 
+async def set_people(call: Call) -> Any:
+    body, programme_id = call.body, call.params["programme"]
+    await call.do(programmes.set_people, programme_id=programme_id, desk_ids=body.desks, staff_ids=body.staff)
+    return {"changed": True}
+
+
+async def show_calendar(call: Call) -> Any:
+    return {"days": await call.read(programmes.calendar_of, call.services.here, call.actor, call.now)}
+
+
 async def assign(call: Call) -> Any:
     return {
         "assigned": await call.do(programmes.assign, case_ids=call.body.cases, programme_id=call.params["programme"])
@@ -101,6 +116,8 @@ ROUTES: Final = [
     Route("GET", "/report", show_report, "How the agency's open cases stand, in exact figures or for publication"),
     Route("GET", "/programmes", list_programmes, "Programmes, those that end first before the others"),
     Route("POST", "/programmes", add, "Add a programme", NewProgramme),
+    Route("GET", "/programmes/calendar", show_calendar, "What ends when, and who is told before, day by day"),
+    Route("POST", "/programmes/{programme}/people", set_people, "Our desks and people in a programme", People),
     Route("GET", "/programmes/{programme}", show_board, "The hand-over of each open case of a programme"),
     Route("POST", "/programmes/{programme}/end", change_end, "A programme ends on another day", NewEnd),
     Route("POST", "/programmes/{programme}/cases", assign, "Cases belong to this programme", Assigned),

@@ -14,7 +14,7 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from node.exchange import peers
-from node.office import audit, desks, lock, setup, signin, staff, tasks
+from node.office import audit, desks, lock, passkeys, setup, signin, staff, tasks
 from node.office import root as roots
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -187,6 +187,11 @@ async def disable_staff(call: Call) -> Any:
 async def set_roles(call: Call) -> Any:
     await call.write(staff.set_roles, call.actor, call.now, call.params["staff"], call.body.roles)
     return {"changed": True}
+
+
+async def remove_passkeys(call: Call) -> Any:
+    gone = await call.write(passkeys.remove_all, call.actor, call.services.real.now(), call.params["staff"])
+    return {"removed": gone}
 
 
 async def sign_out_person(call: Call) -> Any:
@@ -394,6 +399,7 @@ ROUTES: Final = [
     Route("POST", "/staff", add_staff, "Invite a person", NewStaff),
     Route("POST", "/staff/{staff}/disable", disable_staff, "End a person's access"),
     Route("POST", "/staff/{staff}/roles", set_roles, "Change a person's roles", Roles),
+    Route("POST", "/staff/{staff}/passkeys/remove", remove_passkeys, "A colleague has lost her passkeys"),
     Route("POST", "/staff/{staff}/signout", sign_out_person, "End a person's sessions"),
     Route("POST", "/staff/signout", sign_out_everybody, "End everybody's sessions"),
     Route("GET", "/desks", list_desks, "List the desks"),

@@ -103,6 +103,8 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "programme": ("ada", f"/programmes/{programme}"),
         "case programme": ("ada", f"/cases/{sent['case']}/programme"),
         "plan": ("ada", f"/cases/{sent['case']}/plan"),
+        "came": ("ada", f"/cases/{sent['case']}/contact"),
+        "door": ("ada", f"/cases/{sent['case']}/door"),
         "ways": ("ada", "/ways"),
         "rehearsal": ("ada", f"/rehearsal?until={datetime.now(UTC).date() + timedelta(days=200)}"),
         "withdraw": ("ada", consent + "/withdraw"),

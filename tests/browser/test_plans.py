@@ -95,3 +95,75 @@ def test_when_an_agency_counts_as_silent_is_decided_by_who_may(network: Network,
         assert ask(network.lantern, "POST", f"/agencies/{agency}/silence", handle, form=body).status == 403
     sara.open("/agencies")
     assert sara.sees("Counts as silent after 48 hours")
+
+
+def test_a_follow_up_is_recorded_in_a_minute_and_her_no_is_answered(network: Network, meet: Meet) -> None:
+    carla = meet(network.lantern, "carla")
+    api = network.lantern.client("carla")
+    case = api.post("/api/v1/cases", {"desk": network.lantern.node.desk, "risk": "none"})["id"]
+    carla.open(f"/cases/{case}/edit")
+    carla.fill("Case code", "AURORA-INVENTED-9")
+    carla.page.get_by_label("Yes, as written below").check()
+    carla.page.locator("[name='contact.telephone']").fill("+39 055 0000 000")
+    carla.page.locator("summary", has_text="Hours in which the telephone is safe").click()
+    carla.page.get_by_label("Monday").check()
+    carla.page.get_by_label("Thursday").check()
+    carla.page.locator("[name='contact.safe_from']").fill("10:00")
+    carla.click("Save")
+    assert carla.sees("Choose days, a beginning, and an end that is later on the same day.")
+    carla.page.locator("[name='contact.safe_until']").fill("12:00")
+    carla.click("Save")
+    assert carla.sees("Mon, Thu 10:00–12:00")
+    api.post(f"/api/v1/cases/{case}/plan", {"every_days": 30, "first_days": 1})
+
+    def due() -> str:
+        found = [f for f in api.get("/api/v1/followups")["followups"] if f["case_id"] == case]
+        return str(found[0]["id"])
+
+    carla.open(f"/followups/{due()}")
+    assert carla.sees("If nobody answers now, the next try is planned for")
+    carla.page.get_by_label("No answer").check()
+    carla.click("Record")
+    carla.open(f"/followups/{due()}")
+    assert carla.sees("nobody was reached on")
+    carla.page.get_by_label("Reached, and safe").check()
+    carla.page.get_by_label("Yes, she says so").check()
+    carla.fill("What is next", "Ask about the invented course.")
+    carla.click("Record")
+    carla.open(f"/cases/{case}")
+    assert carla.sees("Ask about the invented course.") and carla.sees("Confirmed on")
+    carla.page.get_by_role("link", name="She got in touch herself").click()
+    carla.page.get_by_label("Does not want to be contacted").check()
+    carla.click("Record")
+    assert carla.sees("The door stays open") and carla.sees("You can come back to us at any time")
+    sara = network.lantern.client("sara")
+    sara.post("/api/v1/ways/door", {"words": {"it": "La porta resta aperta, parole inventate."}})
+    carla.open(f"/cases/{case}/door?in=it")
+    assert carla.sees("La porta resta aperta, parole inventate.")
+    sara.post("/api/v1/ways/door", {"words": {}})
+
+
+def test_the_agency_writes_a_plan_for_a_service_and_a_case_begins_it(network: Network, meet: Meet) -> None:
+    sara = meet(network.lantern, "sara")
+    sara.open("/ways")
+    sara.page.locator("summary", has_text="Write a plan for a service").click()
+    form = sara.page.locator("form[action='/ways/templates']")
+    form.locator("[name='service']").select_option("1121")
+    form.locator("[name='first_days']").fill("2, three")
+    form.get_by_role("button").click()
+    assert sara.sees("Write numbers with spaces between them")
+    form.locator("[name='first_days']").fill("2, 4")
+    form.get_by_role("button").click()
+    assert sara.sees("Emergency shelter") or sara.page.locator("th[scope=row]", has_text="helter").count()
+    api = network.lantern.client("carla")
+    case = api.post("/api/v1/cases", {"desk": network.lantern.node.desk, "risk": "none"})["id"]
+    carla = meet(network.lantern, "carla")
+    carla.open(f"/cases/{case}/plan")
+    carla.page.locator("select[name='service']").select_option("1121")
+    carla.page.get_by_label("While somebody helps her").check()
+    carla.click("Begin")
+    assert carla.sees("Saved.")
+    assert len([f for f in api.get("/api/v1/followups")["followups"] if f["case_id"] == case]) == 2
+    sara.open("/ways")
+    sara.page.get_by_role("button", name="Take out:").first.click()
+    assert list(network.lantern.client("sara").get("/api/v1/ways")["templates"]) == [""]

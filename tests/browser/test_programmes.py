@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from node.cli.client import ApiError
 from tests.browser.conftest import Meet, Network
+from tests.browser.requests import ask
 from tests.browser.test_referral import agree, arrive
 from tests.federation.nodes import form
 from tests.federation.test_operator import run
 
 TODAY = datetime.now(UTC).date()
+
+
+def _bars(person: Any) -> list[tuple[int, int]]:
+    """Where each bar of the chart begins, and how wide it is."""
+    found = person.page.locator("svg.chart rect.bar")
+    return [
+        (int(found.nth(n).get_attribute("x")), int(found.nth(n).get_attribute("width"))) for n in range(found.count())
+    ]
 
 
 def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet) -> None:
@@ -33,6 +43,21 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     sent = [api.post("/api/v1/refer", {"form": form(network.harbour.node)}) for _ in range(2)]
     moves, stays = (s["case"] for s in sent)
     api.post(f"/api/v1/programmes/{programme}/cases", {"cases": [moves, stays]})
+    tina.open("/programmes")
+    assert (
+        tina.sees("What comes, day by day") and tina.page.locator("svg.chart rect[fill='url(#hatch-silent)']").count()
+    )
+    left = _bars(tina)
+    ask(network.lantern, "POST", "/me/language", "tina", {"language": "ar"})
+    tina.open("/programmes")
+    assert _bars(tina) == [(1000 - x - width, width) for x, width in left], "time runs as the page is read"
+    ask(network.lantern, "POST", "/me/language", "tina", {"language": "en"})
+    tina.open(f"/programmes/{programme}?takes=yes&language=ha")
+    assert tina.page.get_by_label("Only who takes people now").is_checked()
+    tina.page.locator("summary", has_text="Desks and people of this programme").click()
+    tina.page.locator("form[action$='/people'] [name='staff']").first.check()
+    tina.page.locator("form[action$='/people'] button").click()
+    assert len(api.get(f"/api/v1/programmes/{programme}")["programme"]["staff"]) == 1
     tina.open(f"/programmes/{programme}")
     assert tina.sees("2 people still need somebody who goes on.") and tina.sees("0 of 2")
     # One says no.

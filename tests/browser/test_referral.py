@@ -241,7 +241,7 @@ def test_a_follow_up_is_recorded_in_a_minute(network: Network, meet: Meet) -> No
     irma.click("Record")
     assert irma.sees("Choose what came of it.")
     irma.tick("Reached, and safe")
-    irma.fill("What was done, and what is next", "She is well.")
+    irma.fill("What was done", "She is well.")
     irma.click("Record")
     assert irma.sees("The follow-up is recorded.")
     carla.open(f"/referrals/{referral}")

@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from node.casework import backstop, cases, consents, erasure, followups, keeping, plans, programmes, referrals, silence
+from node.casework import (
+    backstop,
+    cases,
+    consents,
+    contact,
+    erasure,
+    followups,
+    keeping,
+    plans,
+    programmes,
+    referrals,
+    silence,
+)
 from node.storage.tables import agencies, audit, bodies, cards, messages, tasks
 from node.storage.tables import cases as case_rows
 from protocol.codes import AgencyType, CardState, FollowupOutcome, Purpose, Risk, Role, Section
@@ -174,7 +186,7 @@ def test_a_gone_agencys_card_is_opened_recorded_and_she_is_taken_over(pair: tupl
     planned = other.store.read(followups.list_followups, other.here, other.actor, gone)
     ours = [f for f in planned if f["case_id"] == taken]
     assert len(ours) == 1 and ours[0]["due_at"] <= gone + 3 * DAY
-    assert other.store.read(followups.contact_of, other.here, other.actor, ours[0]) == CONTACT
+    assert other.store.read(contact.record_of, other.here, other.actor, ours[0]) == CONTACT
     assert code_of(other.do, keeping.take_over, gone, thread_id=thread, risk=Risk.HIGH) == "card-taken"
     # The agency is back: it finds out, is not responsible any more, and asks nobody after her.
     later = gone + DAY
@@ -184,7 +196,7 @@ def test_a_gone_agencys_card_is_opened_recorded_and_she_is_taken_over(pair: tupl
     row = one.store.read(lambda db: db.execute(select(case_rows).where(case_rows.c.id == case)).one())
     assert row.transferred_to == other.id
     assert open_tasks(one, backstop.USED_TASK) == {(backstop.USED_TASK, case)}
-    assert other.store.read(followups.contact_of, other.here, other.actor, ours[0]) == CONTACT
+    assert other.store.read(contact.record_of, other.here, other.actor, ours[0]) == CONTACT
 
 
 def test_an_agency_that_comes_back_closes_what_was_open_and_the_card(two: tuple[Agency, Agency]) -> None:

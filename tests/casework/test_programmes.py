@@ -178,6 +178,42 @@ def test_extending_is_one_act_and_everything_is_found_anew(pair: tuple[Agency, A
     assert [t[0] for t in open_tasks(one)] == [programmes.ENDS_TASK], "shortened: who has to know is told at once"
 
 
+def test_what_comes_stands_day_by_day_and_moves_with_the_end(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one, 20)
+    inside(one, programme)
+
+    def days(now: datetime = START) -> list[tuple[date, str, int]]:
+        found = one.store.read(programmes.calendar_of, one.here, one.actor, now)
+        assert [entry["on"] for entry in found] == sorted(entry["on"] for entry in found)
+        return [(e["on"], e["what"], e["still"]) for e in found if e["programme"] == programme]
+
+    end = TODAY + 20 * DAY
+    assert days() == [(end - 14 * DAY, "ends-14", 1), (end - 7 * DAY, "ends-7", 1), (end, "ended", 1)]
+    assert days(START + 30 * DAY) == [(end, "ended", 1)], "who is left behind does not leave the list"
+    one.do(programmes.change_end, START, programme_id=programme, ends_on=TODAY + 70 * DAY)
+    end = TODAY + 70 * DAY
+    assert [(end - on).days for on, _, _ in days()] == [60, 30, 14, 7, 0], "extended: everything is found anew"
+    worker = replace(one.actor, roles=frozenset({Role.CASEWORKER}))
+    assert code_of(one.store.read, programmes.calendar_of, one.here, worker, START) == "forbidden"
+
+
+def test_a_programme_names_its_desks_and_people(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    programme = add(one)
+    ours = {"desk_ids": [one.desk], "staff_ids": [one.actor.staff_id]}
+    one.do(programmes.set_people, START, programme_id=programme, **ours)
+    found = one.store.read(programmes.board, one.here, one.actor, START, programme_id=programme)["programme"]
+    assert found["desks"] == [one.desk] and found["staff"] == [one.actor.staff_id] and found["services"] == []
+    for wrong, code in (({"desk_ids": ["1" * 32]}, "unknown-desk"), ({"staff_ids": ["1" * 32]}, "unknown-staff")):
+        fields = {"programme_id": programme, **ours, **wrong}
+        assert code_of(one.do, programmes.set_people, START, **fields) == code
+    assert code_of(one.do, programmes.set_people, START, programme_id="1" * 32, **ours) == "unknown-programme"
+    worker = replace(one.actor, roles=frozenset({Role.CASEWORKER}))
+    refused = code_of(one.store.write, programmes.set_people, one.here, worker, START, programme_id=programme, **ours)
+    assert refused == "forbidden"
+
+
 def test_a_finished_programme_takes_nobody_new(pair: tuple[Agency, Agency]) -> None:
     one = pair[0]
     general = next(iter(one.store.read(programmes.names)))

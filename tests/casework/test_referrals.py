@@ -39,7 +39,7 @@ def test_a_renewed_consent_reaches_the_holder_with_the_next_referral(pair: tuple
     refer(ngo, shelter, case_id=case, release_id=release)
     settle_all([ngo, shelter], START)
     later = START + timedelta(days=60)
-    ngo.store.write(consents.renew, ngo.actor, START + timedelta(days=9), release, later)
+    ngo.store.write(consents.renew, ngo.here, ngo.actor, START + timedelta(days=9), release, later)
     refer(ngo, shelter, START + timedelta(days=11), case_id=case, release_id=release)
     settle_all([ngo, shelter], START + timedelta(days=11))
     until = shelter.store.read(lambda db: db.execute(select(releases.c.valid_until)).scalars().all())

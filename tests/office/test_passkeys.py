@@ -229,6 +229,22 @@ def test_a_passkey_is_named_listed_and_removed_by_her_alone(office: Office) -> N
     assert office.read(passkeys.find, text(made.credential)) is None and use(office, made) is None
 
 
+def test_an_administrator_removes_lost_passkeys_and_nobody_else_does(office: Office) -> None:
+    ines, rosa = office.hire("ines"), office.hire("rosa")
+    lost, kept = device(), device()
+    add(office, ines, lost, unlocks=True)
+    add(office, rosa, kept, unlocks=True)
+    assert isinstance(use(office, lost), signin.SignedIn)
+    before = office.rows(select(sessions).where(sessions.c.staff_id == ines.id))
+    assert code_of(lambda: office.write(passkeys.remove_all, office.actor(rosa), office.now, ines.id)) == "forbidden"
+    assert before and office.rows(select(sessions).where(sessions.c.staff_id == ines.id)) == before
+    assert office.write(passkeys.remove_all, office.actor(office.first), office.now, ines.id) == 1
+    assert use(office, lost) is None and isinstance(use(office, kept), signin.SignedIn)
+    assert office.rows(select(sessions).where(sessions.c.staff_id == ines.id)) == [], "and she is signed out"
+    again = lambda: office.write(passkeys.remove_all, office.actor(office.first), office.now, ines.id)  # noqa: E731
+    assert code_of(again) == "unknown-passkey"
+
+
 def test_what_is_stored_opens_nothing_without_the_device(office: Office) -> None:
     """A copy of the row in another person's name, or under another passkey, opens no keys."""
     ines, rosa = office.hire("ines"), office.hire("rosa")

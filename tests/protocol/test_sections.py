@@ -34,7 +34,14 @@ GOOD: dict[str, dict[str, object]] = {
         "contact_permitted": "yes",
         "telephone": "+39 055 0000 000",
         "preferred_language": "pcm",
-        "channels": [{"channel": "sms", "safe": True, "message_ok": False}],
+        "channels": [
+            {
+                "channel": "sms",
+                "safe": True,
+                "message_ok": False,
+                "safe_times": [{"days": [0, 6], "opens": 0, "closes": 1440}],
+            }
+        ],
         "recheck_every_days": 30,
     },
     "safety": {"risk": "high", "must_not_learn": ["Her cousin (invented)"]},
@@ -78,6 +85,11 @@ WRONG: list[tuple[str, str, object]] = [
     ("contact", "telephone", "+39 055 0000 000\n"),
     ("contact", "contact_permitted", "maybe"),
     ("contact", "channels", [{"channel": "fax"}]),
+    ("contact", "channels", [{"channel": "sms", "safe_times": [{"days": [7], "opens": 0, "closes": 9}]}]),
+    ("contact", "channels", [{"channel": "sms", "safe_times": [{"days": [0], "opens": 9, "closes": 9}]}]),
+    ("contact", "channels", [{"channel": "sms", "safe_times": [{"days": [0], "opens": 9}]}]),
+    ("contact", "channels", [{"channel": "sms", "safe_times": [{"days": [0], "opens": 0, "closes": 1441}]}]),
+    ("contact", "channels", [{"channel": "sms", "safe_times": "mornings"}]),
     ("contact", "channels", [{"channel": "sms", "safe": "yes"}]),
     ("contact", "recheck_every_days", 0),
     ("contact", "preferred_language", "Italian"),

@@ -10,7 +10,19 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, erasure, followups, outside, programmes, retention, show, silence, subject
+from node.casework import (
+    cases,
+    consents,
+    contact,
+    erasure,
+    followups,
+    outside,
+    programmes,
+    retention,
+    show,
+    silence,
+    subject,
+)
 from node.exchange import peers
 from node.office import staff
 from node.web.pages.languages import language
@@ -53,6 +65,7 @@ async def show_case(visit: Visit) -> web.StreamResponse:
             "told": outside.answers(db, here, actor, asked),
             "agencies": peers.names(db),
             "followups": [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id],
+            "last": contact.last_report(db, here, actor, case_id),
             "names": staff.names(db),
             "gone": silence.is_gone(db, found["transferred_to"], now),
             "erase_from": retention.erase_from(found, retention.months(db)),
@@ -60,7 +73,8 @@ async def show_case(visit: Visit) -> web.StreamResponse:
         }
 
     found = await visit.read(look)
-    return visit.page("case.html", visit.say("Case"), **found)
+    parts = [section for section in Section if section is not Section.ATTACHMENTS]
+    return visit.page("case.html", visit.say("Case"), parts=parts, **found)
 
 
 async def show_edit(visit: Visit) -> web.StreamResponse:
@@ -129,6 +143,27 @@ async def consent_of(visit: Visit) -> dict[str, Any]:
     raise LocalError("unknown-release", "There is no such consent at your desks.")
 
 
+async def ask(visit: Visit) -> web.StreamResponse:
+    """She was asked about an agency: she thinks about it, or has said no."""
+    sections = [Section(name) for name in visit.all("sections") if name in set(Section)]
+    if not visit.get("agency"):
+        visit.problem("agency", "Choose an agency.")
+    if not sections:
+        visit.problem("sections", "Choose at least one part.")
+    if visit.get("answer") not in ("waits", "no"):
+        visit.problem("answer", "Choose one.")
+    visit.refuse_if_problems()
+    case_id, refused = visit.params["case"], visit.get("answer") == "no"
+    await visit.do(consents.ask, case_id=case_id, agency=visit.get("agency"), sections=sections, refused=refused)
+    return go(f"/cases/{case_id}?done=saved")
+
+
+async def refuse(visit: Visit) -> web.StreamResponse:
+    await consent_of(visit)
+    await visit.do(consents.refuse, release_id=visit.params["consent"])
+    return go(f"/cases/{visit.params['case']}?done=saved")
+
+
 async def show_renew(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
     return visit.page("renew.html", visit.say("Ask again"), release=release, agency_to=release["agency_name"])
@@ -142,7 +177,7 @@ async def renew(visit: Visit) -> web.StreamResponse:
         visit.problem("days", "Choose until when.")
     visit.refuse_if_problems()
     until = visit.now + timedelta(days=int(visit.get("days")))
-    await visit.write(consents.renew, visit.actor, visit.now, visit.params["consent"], until)
+    await visit.do(consents.renew, visit.params["consent"], until)
     return go(f"/cases/{visit.params['case']}?done=renewed")
 
 
@@ -192,7 +227,9 @@ async def show_copy(visit: Visit) -> web.StreamResponse:
     release = await consent_of(visit)
     agency_to = release["agency_name"]
     visit.language = language(visit.query.get("in", visit.language.tag))
-    return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to)
+    words = await visit.read(contact.door_words)
+    door = words.get(visit.language.tag, "")
+    return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to, door=door)
 
 
 async def show_export(visit: Visit) -> web.StreamResponse:
@@ -249,6 +286,8 @@ PAGES: Final = [
     Page("/cases/{case}/reopen", None, reopen, again=show_case),
     Page("/cases/{case}/erase", None, erase_case, again=show_case),
     Page("/cases/{case}/keep", None, keep_case, again=show_case),
+    Page("/cases/{case}/consents", None, ask, again=show_case),
+    Page("/cases/{case}/consents/{consent}/refuse", None, refuse, again=show_case),
     Page("/cases/{case}/consents/{consent}/renew", show_renew, renew),
     Page("/cases/{case}/consents/{consent}/withdraw", show_withdraw, withdraw),
     Page("/cases/{case}/withdrawals/{withdrawal}", None, enter_answer, again=show_case),

@@ -19,6 +19,7 @@ from node.casework import (
     capacity,
     cases,
     consents,
+    contact,
     decisions,
     disclosures,
     drafts,
@@ -217,7 +218,11 @@ async def show_followup(visit: Visit) -> web.StreamResponse:
             return {"row": row, "date": plans.dates_of(db, here, actor, row["case_id"]).get(row["plan_id"], "")}
         if decisions.is_stopped(db, row["case_id"]):
             return {"row": row, "stopped": True}
-        return {"row": row, "contact": followups.contact_of(db, here, actor, row) if row["case_id"] else None}
+        return {
+            "row": row,
+            "door": contact.door_words(db).get(visit.language.tag, ""),
+            **contact.outlook(db, here, actor, visit.now, row),
+        }
 
     last = (visit.now + plans.SNOOZE_MAX).date()
     return visit.page("followup.html", visit.say("Follow-up"), snooze_last=last, **await visit.read(look))
@@ -238,14 +243,30 @@ async def report_followup(visit: Visit) -> web.StreamResponse:
     outcome = visit.get("outcome")
     if outcome not in {*FollowupOutcome, "done"}:
         visit.problem("outcome", "Choose what came of it.")
+    still_right = visit.get("still_right")
+    if still_right == "yes" and outcome not in contact.REACHED:
+        visit.problem("still_right", "Only she can say that it is still right, when she was reached.")
     visit.refuse_if_problems()
-    await visit.do(
+    followup_id = visit.params["followup"]
+    case_id = await visit.do(
         followups.report,
-        followup_id=visit.params["followup"],
+        followup_id=followup_id,
         outcome=None if outcome == "done" else FollowupOutcome(outcome),
         text=visit.get("text"),
+        next_step=visit.get("next_step"),
+        contact_confirmed=still_right == "yes",
+        channel=visit.get("channel") if outcome == FollowupOutcome.NOT_REACHED else "",
     )
-    return go("/followups?done=reported")
+    return go(after_report(case_id, outcome, still_right))
+
+
+def after_report(case_id: str | None, outcome: str, still_right: str) -> str:
+    """Where somebody goes on who has recorded a follow-up."""
+    if case_id is not None and outcome == FollowupOutcome.CONTACT_DECLINED:
+        return f"/cases/{case_id}/door?done=reported"
+    if case_id is not None and still_right == "no":
+        return f"/cases/{case_id}/edit?done=reported"
+    return "/followups?done=reported"
 
 
 # -- search ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import evidence, subject
+from node.casework import contact, evidence, subject
 from node.office import audit
 from node.web.pages import case, refer, render, thread
 from node.web.pages.languages import language
@@ -42,7 +42,9 @@ async def her_copy(visit: Visit) -> web.StreamResponse:
     """What she agreed to and how she stops it: hers to keep."""
     release = await case.consent_of(visit)
     agency_to = release["agency_name"]
-    return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to)
+    words = await visit.read(contact.door_words)
+    door = words.get(language(visit.query.get("in", visit.language.tag)).tag, "")
+    return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to, door=door)
 
 
 async def referral_form(visit: Visit) -> web.StreamResponse:

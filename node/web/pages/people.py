@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from node.casework import absences, overview, silence
 from node.exchange import peers
-from node.office import audit, desks, recovery, roster, setup, signin, staff
+from node.office import audit, desks, passkeys, recovery, roster, setup, signin, staff
 from node.office.desks import Profile
 from node.web import peering, reaching
 from node.web.api import session_of
@@ -128,6 +128,11 @@ async def disable(visit: Visit) -> web.StreamResponse:
 
 async def sign_out_person(visit: Visit) -> web.StreamResponse:
     await visit.write(signin.end_all_sessions, visit.actor, visit.real_now, visit.params["staff"])
+    return go("/staff?done=ended")
+
+
+async def remove_passkeys(visit: Visit) -> web.StreamResponse:
+    await visit.write(passkeys.remove_all, visit.actor, visit.real_now, visit.params["staff"])
     return go("/staff?done=ended")
 
 
@@ -338,6 +343,7 @@ PAGES: Final = [
     *reach.pages(show_me),
     Page("/staff", show_staff, invite),
     Page("/staff/{staff}/roles", None, set_roles, again=show_staff),
+    Page("/staff/{staff}/passkeys/remove", None, remove_passkeys, again=show_staff),
     Page("/staff/{staff}/disable", None, disable, again=show_staff),
     Page("/staff/{staff}/officer", None, certify, again=show_staff),
     Page("/staff/{staff}/signout", None, sign_out_person, again=show_staff),

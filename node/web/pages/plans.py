@@ -9,8 +9,10 @@ from typing import Any, Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import followups, plans, retention, silence
+from node.casework import contact, followups, plans, retention, silence, templates
 from node.office import setup, staff
+from node.web.pages import words
+from node.web.pages.contact import set_door_words
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.people import show_agencies
 from protocol.codes import Risk, Role
@@ -26,6 +28,8 @@ async def show_ways(visit: Visit) -> web.StreamResponse:
         return {
             "holidays": sorted(setup.load_holidays(db)),
             "days": followups.intervals(db),
+            "templates": templates.all_templates(db),
+            "door": contact.door_words(db),
             "kept_months": retention.months(db),
             "retention_asked": retention.asked(db, visit.now),
             "names": staff.names(db),
@@ -37,6 +41,8 @@ async def show_ways(visit: Visit) -> web.StreamResponse:
         visit.say("How we work"),
         risks=list(Risk),
         limit=plans.DAYS_MAX,
+        services=list(words.SERVICE),
+        door_max=contact.DOOR_MAX,
         may_choose=visit.has(Role.SUPERVISOR, Role.DIRECTOR),
         **found,
     )
@@ -77,6 +83,33 @@ async def set_intervals(visit: Visit) -> web.StreamResponse:
     return go("/ways?done=changed")
 
 
+async def choose_template(visit: Visit) -> web.StreamResponse:
+    """A service has a template of its own, or the general one is changed."""
+    service = visit.get("service")
+    if service and service not in words.SERVICE:
+        visit.problem("service", "Choose a service.")
+    first, after = (_numbers(visit, name) for name in ("first_days", "after_months"))
+    every = {risk: _days(visit, f"every-{risk}") for risk in Risk}
+    visit.refuse_if_problems()
+    number = int(service) if service else None
+    await visit.do(templates.choose, service=number, first_days=first, every_days=every, after_months=after)
+    return go("/ways?done=changed")
+
+
+async def remove_template(visit: Visit) -> web.StreamResponse:
+    service = visit.get("service")
+    await visit.do(templates.remove, service=int(service) if service in words.SERVICE else 0)
+    return go("/ways?done=changed")
+
+
+def _numbers(visit: Visit, name: str) -> tuple[int, ...]:
+    parts = visit.get(name).replace(",", " ").split()
+    if parts and all(part.isascii() and part.isdecimal() and len(part) <= 3 for part in parts):
+        return tuple(int(part) for part in parts)
+    visit.problem(name, "Write numbers with spaces between them, the smallest first, for example 1 3 6.")
+    return ()
+
+
 def _days(visit: Visit, name: str) -> int:
     text = visit.get(name)
     if text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= plans.DAYS_MAX:
@@ -92,13 +125,13 @@ async def show_plan(visit: Visit) -> web.StreamResponse:
     def look(db: Connection) -> dict[str, Any]:
         here, actor, now = visit.services.here, visit.actor, visit.now
         rows = [f for f in followups.list_followups(db, here, actor, now) if f["case_id"] == case_id]
-        return {"rows": rows, "dates": plans.dates_of(db, here, actor, case_id)}
+        known = templates.all_templates(db)
+        return {"rows": rows, "dates": plans.dates_of(db, here, actor, case_id), "templates": known}
 
     found = await visit.read(look)
     own = next((row for row in found["rows"] if row["every_days"]), None)
-    return visit.page(
-        "plan.html", visit.say("Plan"), case_id=case_id, own=own, rows=found["rows"], dates_known=found["dates"]
-    )
+    dates = found.pop("dates")
+    return visit.page("plan.html", visit.say("Plan"), case_id=case_id, own=own, dates_known=dates, **found)
 
 
 async def change_plan(visit: Visit) -> web.StreamResponse:
@@ -106,6 +139,19 @@ async def change_plan(visit: Visit) -> web.StreamResponse:
     visit.refuse_if_problems()
     await visit.do(plans.change_plan, case_id=visit.params["case"], every_days=every, first_days=first)
     return go(f"/cases/{visit.params['case']}/plan?done=saved")
+
+
+async def follow_template(visit: Visit) -> web.StreamResponse:
+    service, phase = visit.get("service"), visit.get("phase")
+    if phase not in ("helps", "ended"):
+        visit.problem("phase", "Choose one.")
+    if service and service not in words.SERVICE:
+        visit.problem("service", "Choose a service.")
+    visit.refuse_if_problems()
+    case_id = visit.params["case"]
+    number = int(service) if service else None
+    await visit.do(plans.follow_template, case_id=case_id, service=number, has_ended=phase == "ended")
+    return go(f"/cases/{case_id}/plan?done=saved")
 
 
 async def snooze(visit: Visit) -> web.StreamResponse:
@@ -141,6 +187,10 @@ def pages(show_case: Any, show_followup: Any) -> list[Page]:
         Page("/ways/retention", None, ask_retention, again=show_ways),
         Page("/ways/retention/agree", None, agree_retention, again=show_ways),
         Page("/ways/intervals", None, set_intervals, again=show_ways),
+        Page("/ways/templates", None, choose_template, again=show_ways),
+        Page("/ways/templates/remove", None, remove_template, again=show_ways),
+        Page("/cases/{case}/plan/template", None, follow_template, again=show_plan),
+        Page("/ways/door", None, set_door_words, again=show_ways),
         Page("/cases/{case}/plan", show_plan, change_plan),
         Page("/cases/{case}/take-back", None, take_back, again=show_case),
         Page("/followups/{followup}/snooze", None, snooze, again=show_followup),

@@ -11,7 +11,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from node.casework import cases, drafts, overview, programmes, rehearsal
-from node.office import staff
+from node.office import desks, staff
 from node.web.pages import words
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.refer import desks_to_choose
@@ -36,21 +36,27 @@ def _date(visit: Visit, name: str, *, is_needed: bool = False) -> date | None:
 
 
 async def show_programmes(visit: Visit) -> web.StreamResponse:
-    found = await visit.read(programmes.list_programmes, visit.services.here, visit.actor, visit.now)
-    today = visit.now.date()
+    here, actor, now = visit.services.here, visit.actor, visit.now
+    found = await visit.read(programmes.list_programmes, here, actor, now)
+    coming = await visit.read(programmes.calendar_of, here, actor, now)
+    today = now.date()
     return visit.page(
         "programmes.html",
         visit.say("Programmes"),
         rows=found,
-        chart=_chart(found, today),
+        chart=_chart(found, today, is_mirrored=visit.language.direction == "rtl"),
+        coming=coming,
         services=list(words.SERVICE),
         board_days=BOARD_DAYS,
         today=today.isoformat(),
     )
 
 
-def _chart(rows: list[dict[str, Any]], today: date) -> dict[str, Any]:
-    """What ends when: a bar for each programme from a year ago to two years ahead, in parts of a thousand."""
+def _chart(rows: list[dict[str, Any]], today: date, *, is_mirrored: bool) -> dict[str, Any]:
+    """What ends when: a bar for each programme from a year ago to two years ahead, in parts of a thousand.
+
+    Mirrored, time runs from right to left, as the page is read.
+    """
     first, last = today - timedelta(days=365), today + timedelta(days=730)
 
     def place(day: date) -> int:
@@ -60,14 +66,16 @@ def _chart(rows: list[dict[str, Any]], today: date) -> dict[str, Any]:
     for row in rows:
         begin = place(date.fromisoformat(row["starts_on"]))
         end = place(date.fromisoformat(row["ends_on"])) if row["ends_on"] else 1000
-        bars.append({"row": row, "x": begin, "width": max(6, end - begin)})
+        width = max(6, end - begin)
+        bars.append({"row": row, "x": 1000 - begin - width if is_mirrored else begin, "width": width})
     months = []
     day = first.replace(day=1)
     while day < last:
         if day.month in (1, 7):
-            months.append({"x": place(day), "day": day})
+            months.append({"x": 1000 - place(day) if is_mirrored else place(day), "day": day})
         day = (day + timedelta(days=32)).replace(day=1)
-    return {"bars": bars, "now": place(today), "months": months}
+    now = place(today)
+    return {"bars": bars, "now": 1000 - now if is_mirrored else now, "months": months, "mirrored": is_mirrored}
 
 
 async def add(visit: Visit) -> web.StreamResponse:
@@ -98,6 +106,7 @@ async def show_board(visit: Visit) -> web.StreamResponse:
             **found,
             "names": staff.names(db),
             "people": overview.colleagues(db),
+            "desks": desks.list_desks(db),
             "others": [p for p in programmes.names(db).values() if p["id"] != visit.params["programme"]],
         }
 
@@ -110,7 +119,9 @@ async def show_board(visit: Visit) -> web.StreamResponse:
     ]
     here = visit.services.here
     draft = {"services": [str(service) for service in found["programme"]["services"]]}
-    successors = [d for d in desks_to_choose(here, visit.now, draft, "", query.get("area", "")) if d["verified"]]
+    chosen |= {"language": query.get("language", ""), "takes": query.get("takes", "")}
+    offered = desks_to_choose(here, visit.now, draft, chosen["language"], query.get("area", ""))
+    successors = [d for d in offered if d["verified"] and (d["accepting"] or chosen["takes"] != "yes")]
     members = {agency: member.peer.name for agency, member in here.directory.members.items()}
     return visit.page(
         "programme.html",
@@ -124,6 +135,13 @@ async def show_board(visit: Visit) -> web.StreamResponse:
         area=query.get("area", ""),
         **found,
     )
+
+
+async def set_people(visit: Visit) -> web.StreamResponse:
+    programme_id = visit.params["programme"]
+    fields = {"desk_ids": visit.all("desk"), "staff_ids": visit.all("staff")}
+    await visit.do(programmes.set_people, programme_id=programme_id, **fields)
+    return go(f"/programmes/{programme_id}?done=changed")
 
 
 async def change_end(visit: Visit) -> web.StreamResponse:
@@ -247,6 +265,7 @@ def _leaves(visit: Visit) -> dict[str, datetime]:
 PAGES: Final = [
     Page("/programmes", show_programmes, add),
     Page("/programmes/{programme}", show_board, act),
+    Page("/programmes/{programme}/people", None, set_people, again=show_board),
     Page("/programmes/{programme}/end", None, change_end, again=show_board),
     Page("/cases/{case}/programme", show_case_programme, change_case_programme),
     Page("/rehearsal", show_rehearsal),

@@ -89,9 +89,18 @@ def environment(language: Language) -> Environment:
     env.globals.update(
         static=static_address, language=language, languages=NAMES, words=words, plain=plain, clock_of=clock_of
     )
-    env.filters["label"] = lambda code, group: language.say(words.label(group, code))
+    env.filters["label"] = lambda code, group: (
+        _hours(language, code) if group == "hours" else language.say(words.label(group, code))
+    )
     env.filters["ordered"] = _ordered
     return env
+
+
+def _hours(language: Language, code: object) -> str:
+    """“Mon, Tue 10:00–12:00” of “0 1 10:00–12:00”."""
+    names = get_day_names("abbreviated", "stand-alone", language.locale)
+    *days, hours = str(code).split()
+    return f"{', '.join(names[int(day)] for day in days)} {hours}"
 
 
 def _ordered(values: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:

@@ -20,19 +20,23 @@ async def show_report(visit: Visit) -> web.StreamResponse:
         exact=exact,
         public=dormancy.publish(exact),
         standings=STANDINGS,
-        charts={kind: _chart(table) for kind, table in exact["tables"].items()},
+        charts={
+            kind: _chart(table, is_mirrored=visit.language.direction == "rtl")
+            for kind, table in exact["tables"].items()
+        },
     )
 
 
-def _chart(table: Table) -> list[list[dict[str, Any]]]:
-    """For each line the parts of its bar, in parts of a thousand of the longest."""
+def _chart(table: Table, *, is_mirrored: bool) -> list[list[dict[str, Any]]]:
+    """For each line the parts of its bar, in parts of a thousand of the longest; mirrored, they begin at the right."""
     longest = max((sum(row.values()) for row in table.values()), default=0) or 1
     lines = []
     for number, row in enumerate(table.values()):
         parts, at = [], 0
         for standing in STANDINGS:
             width = row[standing] * 1000 // longest
-            parts.append({"x": at, "width": width, "row": number, "standing": standing})
+            x = 1000 - at - width if is_mirrored else at
+            parts.append({"x": x, "width": width, "row": number, "standing": standing})
             at += width
         lines.append(parts)
     return lines

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from node.web.pages import words
+from node.web.pages.times import clock_of, minutes_of
 from protocol.codes import Section
-from protocol.sections import CONTROL, EXPLOITATION, FIELDS, check_form
+from protocol.sections import CONTROL, EXPLOITATION, FIELDS, check_form, is_hours
 
 if TYPE_CHECKING:
     from node.web.pages.page import Visit
@@ -117,18 +118,38 @@ def _channels(visit: Visit, before: list[dict[str, Any]]) -> list[dict[str, Any]
     number = visit.get("contact.telephone")
     if not number:
         return others
+    known = next((channel for channel in before if channel.get("channel") == "phone"), {})
     phone: dict[str, Any] = {"channel": "phone", "safe": True, "value": number}
     phone |= {name: visit.get(f"contact.{name}") for name in _CHANNEL_TEXTS if visit.get(f"contact.{name}")}
     for name in _CHANNEL_FLAGS:
         if visit.get(f"contact.{name}") in ("yes", "no"):
             phone[name] = visit.get(f"contact.{name}") == "yes"
+    # The form shows the first entry; others stay as they were.
+    hours = [*_safe_times(visit), *known.get("safe_times", ())[1:]]
+    if hours:
+        phone["safe_times"] = hours
     return [phone, *others]
+
+
+def _safe_times(visit: Visit) -> list[dict[str, Any]]:
+    days = sorted({int(day) for day in visit.all("contact.safe_days") if day in "0123456" and len(day) == 1})
+    begins, ends = (minutes_of(visit.get(f"contact.{name}")) for name in ("safe_from", "safe_until"))
+    if not days and begins is None and ends is None:
+        return []
+    if not days or begins is None or ends is None or begins >= ends:
+        visit.problem("contact.safe_days", "Choose days, a beginning, and an end that is later on the same day.")
+        return []
+    return [{"days": days, "opens": begins, "closes": ends}]
 
 
 def _channel_fields(channels: list[dict[str, Any]]) -> dict[str, list[str]]:
     phone = next((channel for channel in channels if channel.get("channel") == "phone"), {})
     fields = {f"contact.{name}": [str(phone[name])] for name in _CHANNEL_TEXTS if name in phone}
     fields |= {f"contact.{name}": ["yes" if phone[name] else "no"] for name in _CHANNEL_FLAGS if name in phone}
+    for hours in phone.get("safe_times", ())[:1]:
+        fields["contact.safe_days"] = [str(day) for day in hours["days"]]
+        fields["contact.safe_from"] = [clock_of(hours["opens"])]
+        fields["contact.safe_until"] = [clock_of(min(hours["closes"], 1439))]
     return fields
 
 
@@ -155,6 +176,14 @@ def plain(section: str, name: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _part(section: str, key: str, entry: Any) -> list[tuple[str, str]]:
+    if key == "safe_times" and is_hours(entry):
+        return [
+            (
+                "field:safe_times:hours",
+                f"{' '.join(map(str, one['days']))} {clock_of(one['opens'])}–{clock_of(min(one['closes'], 1439))}",
+            )
+            for one in entry
+        ]
     lines = plain(section, key, entry)
     if key in ("channel", "relation", "value"):
         return lines

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from node.casework import absences, attachments, outside, overview, referrals, show
 from node.casework.calendars import peer_calendar, profile_calendar
+from node.exchange import peers
 from node.office import staff, tasks
 from node.storage.tables import agencies, threads
 from node.web.pages import news, pictures
@@ -56,6 +57,7 @@ async def opened(visit: Visit) -> dict[str, Any]:
         return {
             "referral": shown,
             "names": staff.names(db),
+            "suggestions": {id: name for id, name in peers.names(db).items() if id != services.here.agency},
             "colleagues": overview.colleagues_of(db, row.desk_id),
             "away": absences.away(db, visit.now),
             "case": row.case_id,
@@ -190,6 +192,8 @@ async def act(visit: Visit) -> web.StreamResponse:
         values["arrive_by"] = _moment(visit, "arrive_by")
     if action is Action.LABEL:
         values["business_status"] = _choice(visit, "label", BusinessStatus, "Choose what there is to tell.")
+    if action is Action.REJECT:
+        values["suggest"] = visit.get("suggest")
     version = visit.get("version")
     values["version"] = int(version) if version.isdecimal() and len(version) < 10 else None
     visit.refuse_if_problems()

@@ -553,6 +553,7 @@ FIELD: Final = {
     "safe": N_("Safe"),
     "value": N_("Number or address"),
     "safe_days_times": N_("Safe days and times"),
+    "safe_times": N_("Safe hours"),
     "voicemail_ok": N_("Voicemail is safe"),
     "message_ok": N_("Messages are safe"),
     "may_name_organisation": N_("May name our organisation"),
