@@ -207,6 +207,10 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/agencies/{agency}/silence"): {"adam", "sara"},
     ("GET", "/lock"): {"adam"},
     ("POST", "/lock"): {"adam"},
+    ("GET", "/retire"): {"adam"},
+    ("POST", "/retire"): {"adam"},
+    ("POST", "/retire/agree"): {"adam"},
+    ("POST", "/retire/take-back"): {"adam"},
 }
 
 
