@@ -99,7 +99,7 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
         silent.add(row.agency)
         if tasks.open_task(db, now, PEER_TASK, row.agency, role=Role.SUPERVISOR):
             audit.record(db, now, NODE, "peer.silent", row.agency, peer=row.agency)
-            for desk_id in {item.desk_id for item in open_ones[row.agency]}:
+            for desk_id in sorted({item.desk_id for item in open_ones[row.agency]}):
                 tasks.notify(db, now, f"desk:{desk_id}")
         if row.retired_at is not None or now - since >= GONE_AFTER:
             gone |= {item.id: item for item in open_ones[row.agency]}
@@ -107,7 +107,7 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
         tasks.open_task(db, now, GONE_TASK, item.id, desk_id=item.desk_id, staff_id=item.staff_id)
     for kind, wanted in ((PEER_TASK, silent), (GONE_TASK, gone)):
         still = select(task_rows.c.subject_id).where(task_rows.c.kind == kind, task_rows.c.closed_at.is_(None))
-        for subject in set(db.execute(still).scalars()) - set(wanted):
+        for subject in sorted(set(db.execute(still).scalars()) - set(wanted)):
             tasks.close_task(db, now, kind, subject, NODE)
             audit.record(db, now, NODE, "peer.heard", subject)
     return len(silent)
