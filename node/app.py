@@ -39,6 +39,7 @@ from node.casework import (
     plans,
     programmes,
     retention,
+    retiring,
     silence,
     sweeps,
 )
@@ -340,6 +341,8 @@ class Node:
     async def sweep(self) -> dict[str, int]:
         """Everything that is due, until nothing is. Returns how much of each."""
         counts: dict[str, int] = {}
+        if await self.database.read(retiring.is_retiring):
+            return await self._retire()
         jobs: list[tuple[str, Callable[..., int]]] = [
             ("referrals", sweeps.attend),
             ("followups", followups.sweep),
@@ -358,6 +361,18 @@ class Node:
         if not self.is_clock_doubted:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
         await self.worker.send_confirmations()
+        return counts
+
+    async def _retire(self) -> dict[str, int]:
+        """Go on with what two people have agreed to, from wherever it stopped; deliver what still has to go."""
+        now = self.clock.now()
+        counts = {"erased": await self._exhaust(retiring.erase_some, self.here, now)}
+        if not self._stop.is_set() and not await self.database.read(retiring.is_done):
+            overwritten = await self.database.checkpoint_truncate()
+            self.here.keystore.forget_local()
+            await self.database.write(_in_turn, retiring.certify, self.here, now, overwritten)
+        if not self.is_clock_doubted:
+            counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, now)
         return counts
 
     async def tell(self) -> int:
@@ -417,6 +432,10 @@ class Node:
         await self._keep_keys()
         await self.worker.announce()
         await self.worker.freshen_all()
+        if await self.database.read(retiring.is_retiring):
+            if not self.is_clock_doubted:
+                self.here.keystore.destroy_old(now)
+            return
         jobs: list[tuple[Callable[..., int], tuple[object, ...]]] = [
             (audit.join, (now,)),
             (signin.purge, (self.real.now(),)),

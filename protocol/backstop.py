@@ -49,13 +49,15 @@ def is_gone(last_heard: datetime, now: datetime) -> bool:
     return now - last_heard >= GONE_AFTER
 
 
-def check_opening(*, last_heard: datetime, permitted_until: datetime | None, now: datetime) -> None:
-    """Raise LocalError unless the card may be opened now.
+def check_opening(
+    *, last_heard: datetime, permitted_until: datetime | None, now: datetime, has_retired: bool = False
+) -> None:
+    """Raise LocalError unless the card may be opened now. An agency whose node has retired is gone at once.
 
     `permitted_until`: the end of her consent, None when it was withdrawn. It has to have been valid when the agency was
     last heard: afterwards nobody could ask her, and an end that nobody could renew must not leave her alone.
     """
-    if not is_gone(last_heard, now):
+    if not has_retired and not is_gone(last_heard, now):
         raise LocalError("not-silent", "This agency has been heard in the last 14 days. Telephone it and agree.")
     if permitted_until is None:
         raise LocalError("consent-withdrawn", "The consent was withdrawn. The data is locked; nothing can be opened.")

@@ -345,10 +345,14 @@ class ThreadResync(Threaded, frozen=True, kw_only=True, tag="thread.resync"):
 
 
 class Hello(Header, frozen=True, kw_only=True, tag="hello"):
-    """A sign of life: deliver what you hold. `bundle_at` is the time of the sender's newest key bundle."""
+    """A sign of life: deliver what you hold. `bundle_at` is the time of the sender's newest key bundle.
+
+    `retired`: the last one. Nobody there answers any more, and nothing is kept there (Specification, 12.7).
+    """
 
     epoch: Id
     bundle_at: Seconds
+    retired: bool = False
 
 
 class Resume(Header, frozen=True, kw_only=True, tag="resume"):

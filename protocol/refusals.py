@@ -36,6 +36,7 @@ CODES: Final = (
     "malformed-record",
     "not-verified",
     "too-late",
+    "retired",
 )
 _NUMBERS: Final = MappingProxyType({code: number for number, code in enumerate(CODES)})
 

@@ -307,6 +307,14 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
         "accept-last-of-a-batch-of-three": lambda: case(
             "The odd leaf of an unbalanced tree; a message without a thread.", Forge(messages=three(), index=2)
         ),
+        "accept-hello-of-a-node-that-has-retired": lambda: case(
+            "The last word of an agency that ends.", content_of(encode(hello(retired=True)))
+        ),
+        "refuse-hello-with-retired-false": lambda: case(
+            "Step 10: what has its default value is absent.",
+            content_of(encode(hello(retired=True)).replace(b'"retired":true', b'"retired":false')),
+            code="not-canonical",
+        ),
         "accept-receipt": lambda: case(
             "Receipts are signed under their own label.",
             Forge(messages=[Outgoing(encode(receipt()))], label=envelope.LABEL_RECEIPT),

@@ -228,7 +228,8 @@ def check_header(content: Any) -> None:
         must = _BASE | {"about", "due"}
         need(is_hex(content["about"], 64) and is_count(content["due"]))
     elif content["type"] == "hello":
-        must = _BASE | {"epoch", "bundle_at"}
+        must, may = _BASE | {"epoch", "bundle_at"}, {"retired"}
+        need(content.get("retired", True) is True)
     else:
         must = _BASE | {"entries"}
     need(must <= set(content) <= must | may)

@@ -15,7 +15,7 @@ from tests import years
 from tests.simulator import Violated
 
 #: Four node-years each; seed 0 has the real primitives.
-SEEDS = range(2)
+SEEDS = range(3)
 
 
 @pytest.fixture(autouse=True)

@@ -407,6 +407,20 @@ def stop(
     return sent
 
 
+def end_all(db: Connection, here: Here, actor: Actor, now: datetime) -> int:
+    """This agency ends: under none of its releases anything leaves any more. Returns how many ended.
+
+    Nobody has taken anything back, so nobody is told to lock or to erase.
+    """
+    ours = select(releases).where(releases.c.ours.is_(True), releases.c.state.in_(_PERMITTING))
+    ended = db.execute(ours).all()
+    for row in ended:
+        db.execute(update(releases).where(releases.c.id == row.id).values(state=ConsentState.EXPIRED, state_at=now))
+        _append(db, row.id, ConsentState.EXPIRED, now, actor.staff_id)
+        stop_queued(db, here, now, row.id)
+    return len(ended)
+
+
 def stop_queued(db: Connection, here: Here, now: datetime, release_id: str) -> None:
     """What is queued under a release that has ended does not leave; whoever wrote it is told."""
     for ended in outbox.withhold_unsent(db, here, now, release_id):

@@ -191,13 +191,16 @@ def _check_opening(db: Connection, card: Any, now: datetime) -> None:
         raise LocalError("card-ended", "The agency has said that this card is not needed any more. It was erased.")
     release = db.execute(select(releases).where(releases.c.id == card.release_id)).one()
     until = release.valid_until if ConsentState(release.state) in _USABLE else None
-    rules.check_opening(last_heard=_heard(db, card.peer), permitted_until=until, now=now)
+    heard, has_retired = _heard(db, card.peer)
+    rules.check_opening(last_heard=heard, permitted_until=until, now=now, has_retired=has_retired)
 
 
-def _heard(db: Connection, agency: str) -> datetime:
+def _heard(db: Connection, agency: str) -> tuple[datetime, bool]:
+    """When an agency was last heard, and whether it said that its node has retired: then that was the end."""
     row = db.execute(select(agencies).where(agencies.c.agency == agency)).one()
-    heard: datetime = row.heard_at or row.verified_at or row.met_at
-    return heard
+    if row.retired_at is not None:
+        return row.retired_at, True
+    return row.heard_at or row.verified_at or row.met_at, False
 
 
 def _load(db: Connection, actor: Actor, thread_id: str) -> Any:
@@ -248,9 +251,9 @@ def list_cards(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[
     for card in db.execute(query.order_by(cards.c.due_at).limit(LIST_MAX)).mappings():
         if actor.is_kept_out(card["thread_id"], card["case_id"]):
             continue
-        heard = _heard(db, card["peer"])
+        heard, has_retired = _heard(db, card["peer"])
         state = CardState(card["state"])
-        gone = rules.is_gone(heard, now)
+        gone = has_retired or rules.is_gone(heard, now)
         rows.append({**card, "heard_at": heard, "gone": gone, "call": rules.needs_call(state, card["due_at"], now)})
     calls: list[str] = []
     if actor.roles & {Role.SUPERVISOR, Role.DIRECTOR}:
@@ -270,8 +273,9 @@ def show_card(db: Connection, here: Here, actor: Actor, now: datetime, thread_id
         except LocalError as error:
             if error.code in ("no-desk-key", "forbidden"):
                 raise
-    heard = _heard(db, card.peer)
-    return {**card._mapping, "heard_at": heard, "gone": rules.is_gone(heard, now), "sections": sections}
+    heard, has_retired = _heard(db, card.peer)
+    gone = has_retired or rules.is_gone(heard, now)
+    return {**card._mapping, "heard_at": heard, "gone": gone, "sections": sections}
 
 
 def page_of(db: Connection, kind: str, subject: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from node.casework import alert_mail, alerts, consents
+from node.casework import alert_mail, alerts, consents, silence
 from node.casework import apply as incoming
 from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
@@ -80,6 +80,8 @@ class Mail:
                 alerts.not_delivered(db, here, now, message.message_id)
             if message.status is None and message.code == "consent-withdrawn":
                 db.execute(_NEVER_LEFT, {"referral": message.message_id, "at": now})
+            if message.code == "retired":
+                silence.note_retired(db, now, message.message_id)
             desk = db.execute(select(threads.c.desk_id).where(threads.c.id == message.thread_id)).scalar()
             code = message.code if message.status is None else f"{message.status}"
             role = None if desk is not None else Role.ADMINISTRATOR

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -46,6 +46,7 @@ PEER: Final = (
     agencies.c.verified_at,
     agencies.c.silent_after_hours,
     agencies.c.outside,
+    agencies.c.retired_at,
 )
 _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
@@ -71,6 +72,8 @@ def silent_since(row: Any, now: datetime) -> datetime | None:
     """Since when this agency has not been heard, if that is longer than its limit. `row` has what `PEER` selects."""
     if row.outside:  # it is told by telephone; there is no node that could be heard
         return None
+    if row.retired_at is not None:
+        return cast(datetime, row.retired_at)
     since: datetime = row.heard_at or row.verified_at or row.met_at
     return since if now - since >= timedelta(hours=row.silent_after_hours) else None
 

@@ -18,7 +18,7 @@ from node.exchange import peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.tables import Side, agencies, cards, desks, roster, staff, threads
+from node.storage.tables import Side, agencies, cards, desks, messages, roster, staff, threads
 from node.storage.tables import cases as case_rows
 from node.storage.tables import referrals as rows
 from node.storage.tables import tasks as task_rows
@@ -99,15 +99,15 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
         silent.add(row.agency)
         if tasks.open_task(db, now, PEER_TASK, row.agency, role=Role.SUPERVISOR):
             audit.record(db, now, NODE, "peer.silent", row.agency, peer=row.agency)
-            for desk_id in {item.desk_id for item in open_ones[row.agency]}:
+            for desk_id in sorted({item.desk_id for item in open_ones[row.agency]}):
                 tasks.notify(db, now, f"desk:{desk_id}")
-        if now - since >= GONE_AFTER:
+        if row.retired_at is not None or now - since >= GONE_AFTER:
             gone |= {item.id: item for item in open_ones[row.agency]}
     for item in gone.values():
         tasks.open_task(db, now, GONE_TASK, item.id, desk_id=item.desk_id, staff_id=item.staff_id)
     for kind, wanted in ((PEER_TASK, silent), (GONE_TASK, gone)):
         still = select(task_rows.c.subject_id).where(task_rows.c.kind == kind, task_rows.c.closed_at.is_(None))
-        for subject in set(db.execute(still).scalars()) - set(wanted):
+        for subject in sorted(set(db.execute(still).scalars()) - set(wanted)):
             tasks.close_task(db, now, kind, subject, NODE)
             audit.record(db, now, NODE, "peer.heard", subject)
     return len(silent)
@@ -164,10 +164,17 @@ def set_limit(db: Connection, here: Here, actor: Actor, now: datetime, *, agency
 
 
 def is_gone(db: Connection, agency: str | None, now: datetime) -> bool:
-    """Whether nothing was heard of this agency for 14 days."""
+    """Whether nothing was heard of this agency for 14 days, or it has retired."""
     row = db.execute(select(agencies).where(agencies.c.agency == agency)).first()
     since = None if row is None else show.silent_since(row, now)
-    return since is not None and now - since >= GONE_AFTER
+    return since is not None and ((row is not None and row.retired_at is not None) or now - since >= GONE_AFTER)
+
+
+def note_retired(db: Connection, now: datetime, message_id: str) -> None:
+    """The agency that this message of ours was for has answered, signed, that its node has retired."""
+    peer = select(messages.c.peer).where(messages.c.id == message_id, messages.c.incoming.is_(False)).scalar_subquery()
+    is_new = (agencies.c.agency == peer) & agencies.c.retired_at.is_(None)
+    db.execute(update(agencies).where(is_new).values(retired_at=now))
 
 
 def take_back(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, guard, keep, keys, local, move, proof, remote, silent, trail
+from node.cli import ahead, guard, keep, keys, leaving, local, move, proof, remote, silent, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain, explain_use
@@ -50,6 +50,7 @@ for command in (
     keys.keys,
     guard.lock,
     guard.unlock,
+    leaving.retire,
     trail.audit,
     keep.backup,
     keep.restore,

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 
 import click
 
+from node.cli.client import Client
 from node.cli.context import Settings, pass_settings
 from node.cli.output import show, table
 
@@ -31,11 +32,16 @@ def programme_list(settings: Settings) -> None:
 @click.option(
     "--ends", nargs=2, multiple=True, metavar="PROGRAMME DAY", help="Try it: this programme (id) ends on that day."
 )
+@click.option("--leaves", nargs=2, multiple=True, metavar="HANDLE DAY", help="Try it: this person leaves on that day.")
 @pass_settings
-def rehearse(settings: Settings, until: datetime, ends: tuple[tuple[str, str], ...]) -> None:
+def rehearse(
+    settings: Settings, until: datetime, ends: tuple[tuple[str, str], ...], leaves: tuple[tuple[str, str], ...]
+) -> None:
     """Run the clock forward over a copy of what is open, as if nobody did anything. Nothing real is touched or sent."""
     moment = datetime.combine(until.date(), time(12), UTC)
-    answer = settings.client().post("/api/v1/rehearsal", {"until": moment.isoformat(), "ends": dict(ends)})
+    client = settings.client()
+    body = {"until": moment.isoformat(), "ends": dict(ends), "leaves": _leaving(client, leaves)}
+    answer = client.post("/api/v1/rehearsal", body)
     lines = [
         f"On {until.date()}: {answer['nobody_count']} people have nobody; "
         f"{answer['on_nobody_count']} of {answer['followups']} follow-ups fall on nobody's desk."
@@ -44,6 +50,22 @@ def rehearse(settings: Settings, until: datetime, ends: tuple[tuple[str, str], .
         f"  case {entry['case']}: nobody after {entry['on']} ({entry['programme']})" for entry in answer["nobody"]
     ]
     show(answer, as_json=settings.as_json, text="\n".join(lines))
+
+
+def _leaving(client: Client, leaves: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Who leaves when, by id: people are known by their handles, and a day begins at midnight UTC."""
+    if not leaves:
+        return {}
+    known = {person["handle"]: person["id"] for person in client.get("/api/v1/staff")["staff"]}
+    found = {}
+    for handle, day in leaves:
+        if handle not in known:
+            raise click.UsageError(f"Nobody here is called {handle}. See: staffetta staff list")
+        try:
+            found[known[handle]] = datetime.combine(date.fromisoformat(day), time(), UTC).isoformat()
+        except ValueError:
+            raise click.UsageError("Write the day as year-month-day, for example 2027-03-31.") from None
+    return found
 
 
 @click.command()

@@ -43,4 +43,6 @@ class Batch:
         self.refused: set[str] = set()
         # Threads in which something may have waited for the message that is being taken.
         self.followed: list[dict[str, Any]] = []
+        # Nothing that comes is carried out any more: this node has retired.
+        self.is_retired = False
         self.result = Received()

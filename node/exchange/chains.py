@@ -111,9 +111,12 @@ def _begin_later(batch: Batch, first: Beginning) -> None:
     query = select(messages).where(of_thread, messages.c.state == Arrival.WAITING).order_by(messages.c.seq)
     for row in batch.db.execute(query).all():
         content = parse(row.content)
-        if isinstance(content, BEGINS) and _apply_waiting(batch, content, row):
-            batch.followed.append(_add_thread(batch, content, row.content_hash))
-            return
+        if isinstance(content, BEGINS):
+            thread = _new_thread(batch, content, row.content_hash)
+            if _apply_waiting(batch, content, row, begins=thread):
+                batch.followed.append(_know_thread(batch, thread))
+                return
+            continue
         this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
         batch.db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))
         batch.hooks.alarm(batch.db, batch.here, batch.now, "unknown-thread", row.id, first.sender)
@@ -122,11 +125,13 @@ def _begin_later(batch: Batch, first: Beginning) -> None:
 def _begin(batch: Batch, content: Beginning, message: Opened) -> dict[str, Any]:
     """A thread begins with the referral that opens it. Raises RemoteError if that is refused: then there is none."""
     batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)
-    return _add_thread(batch, content, message.content_hash)
+    row = _new_thread(batch, content, message.content_hash)
+    batch.pending.add(threads, row)
+    return _know_thread(batch, row)
 
 
-def _add_thread(batch: Batch, content: Beginning, content_hash: str) -> dict[str, Any]:
-    row = {
+def _new_thread(batch: Batch, content: Beginning, content_hash: str) -> dict[str, Any]:
+    return {
         "id": content.thread,
         "peer": content.sender,
         "opened_by_us": False,
@@ -139,9 +144,11 @@ def _add_thread(batch: Batch, content: Beginning, content_hash: str) -> dict[str
         "in_seq": content.seq,
         "in_hash": content_hash,
     }
-    batch.pending.add(threads, row)
+
+
+def _know_thread(batch: Batch, row: dict[str, Any]) -> dict[str, Any]:
     thread = {**row, "gap_since": None, "moved": False}
-    batch.threads[content.thread] = thread
+    batch.threads[row["id"]] = thread
     return thread
 
 
@@ -222,8 +229,8 @@ def _fill(batch: Batch, thread: dict[str, Any]) -> None:
         thread.update(gap_since=batch.now, moved=True)
 
 
-def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> bool:
-    """Apply a message that was stored before its turn; returns whether it could be.
+def _apply_waiting(batch: Batch, content: Threaded, row: Any, begins: dict[str, Any] | None = None) -> bool:
+    """Apply a message that was stored before its turn; returns whether it could be. `begins`: the thread that it opens.
 
     It was acknowledged: whatever is wrong with it now is for people here, and must not touch the message that has just
     come.
@@ -231,6 +238,8 @@ def _apply_waiting(batch: Batch, content: Threaded, row: Any) -> bool:
     db, state, code = batch.db, Arrival.APPLIED, ""
     body = db.execute(select(bodies.c.body_sealed).where(bodies.c.content_hash == row.content_hash)).scalar()
     pending = Pending()
+    if begins is not None:  # what the message opens refers to its thread: both are there, or neither
+        pending.add(threads, begins)
     try:
         with db.begin_nested():
             batch.hooks.prepare(db, batch.here, batch.now, [content], pending)  # type: ignore[list-item]  # every message with a thread is one of them

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import BindParameter, Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, literal, select, update
 
 from node import faults
 from node.errors import StorageError
@@ -22,7 +22,9 @@ from node.exchange.hooks import Hooks
 from node.exchange.receipts import keep_batch, pack_proof, store_receipts
 from node.storage.database import Database, after_commit
 from node.storage.here import Here
+from node.storage.settings import RETIRING, get_setting
 from node.storage.tables import Arrival, agencies, bodies, desk_keys, messages
+from node.storage.types import UtcDateTime
 from protocol import crypto, envelope
 from protocol.codes import MessageType, ReceiptStatus
 from protocol.encoding import BATCH_MAX_MESSAGES, DAY_SECONDS, MESSAGE_LIFE_DAYS, moment, seconds
@@ -92,6 +94,7 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
     opened = _open_all(batch, raws)
     if not opened:
         return batch.result
+    batch.is_retired = bool(get_setting(db, RETIRING))
     hooks.prepare(db, here, now, [message.content for message in opened], batch.pending)
     known = _known(db, opened)
     chains.load_threads(batch, opened)
@@ -186,6 +189,8 @@ def _take(batch: Batch, message: Opened) -> ReceiptEntry:
     content = message.content
     state, status, code = Arrival.APPLIED, ReceiptStatus.DELIVERED, None
     try:
+        if batch.is_retired and not isinstance(content, (Receipt, Hello)):
+            raise RemoteError("retired", "This node has retired. Nothing is kept here. Telephone the agency.")
         if isinstance(content, Peek):
             raise RemoteError("unsupported-type", "This version does not know that type of message.")
         if isinstance(content, Threaded):
@@ -195,9 +200,10 @@ def _take(batch: Batch, message: Opened) -> ReceiptEntry:
             batch.pending.flush(batch.db)
             store_receipts(batch.db, batch.here, batch.hooks, batch.now, content.sender, [(content, message)])
         elif isinstance(content, Hello):
-            batch.db.execute(
-                update(agencies).where(agencies.c.agency == content.sender).values(peer_epoch=content.epoch)
-            )
+            told: dict[str, Any] = {"peer_epoch": content.epoch}
+            if content.retired:  # for good: one that begins again is another agency
+                told["retired_at"] = func.coalesce(agencies.c.retired_at, literal(batch.now, UtcDateTime))
+            batch.db.execute(update(agencies).where(agencies.c.agency == content.sender).values(**told))
             if content.bundle_at > batch.here.directory.members[content.sender].peer.order[1]:
                 batch.result.newer[content.sender] = content.bundle_at
         else:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
-from node.storage.settings import get_setting, set_setting
+from node.storage.settings import RETIRING, get_setting, set_setting
 from node.storage.tables import agencies, invites, outbox
 from protocol import crypto, identity, invite
 from protocol.codes import AgencyType
@@ -65,6 +65,8 @@ def register(db: Connection, here: Here, hooks: Hooks, now: datetime, request: I
     """
     row = db.execute(select(invites).where(invites.c.id == request.invite)).first()
     secret_hash = crypto.sha256_hex(request.secret.encode())
+    if get_setting(db, RETIRING):  # nobody begins anything with a node that ends
+        return None
     if row is None or not crypto.equal(row.secret_hash.encode(), secret_hash.encode()) or now >= row.expires_at:
         return None
     peer = identity.verify_bundle(request.bundle, seconds(now))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete
 from node.office import audit
 from node.office.actor import Actor
 from node.storage.here import Here
-from node.storage.settings import get_setting, set_setting
+from node.storage.settings import RETIRING, get_setting, set_setting
 from node.storage.tables import sessions
 from protocol.codes import Role
 from protocol.errors import LocalError
@@ -29,7 +29,13 @@ def is_locked(db: Connection) -> bool:
 
 
 def refuse_if_locked(db: Connection) -> None:
-    """Raise LocalError `locked` while the node is: asked wherever a person would get in."""
+    """Raise LocalError `locked` while the node is, `retired` once it is: asked wherever a person would get in."""
+    if get_setting(db, RETIRING):
+        raise LocalError(
+            "retired",
+            "This node has retired: nothing about anybody is kept here any more, and nobody can sign in. "
+            "Ask the director of the agency who goes on with its cases.",
+        )
     if is_locked(db):
         raise LocalError(
             "locked",

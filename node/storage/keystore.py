@@ -98,6 +98,12 @@ class Keystore:
         self._index()
         return len(old)
 
+    def forget_local(self) -> None:
+        """The key for small local secrets is another one: what it sealed can be opened by nobody."""
+        key = crypto.random_bytes(32)
+        files.replace_secret(self.folder / _LOCAL, key)
+        self.local = key
+
     def kem_entries(self, now: datetime) -> tuple[KemEntry, ...]:
         """What the key bundle offers: the newest four keys that peers may still seal to."""
         at = seconds(now)

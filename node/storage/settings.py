@@ -8,6 +8,9 @@ from sqlalchemy import Connection, bindparam, select
 from node.storage.rows import upsert
 from node.storage.tables import settings
 
+#: There from the moment at which two people have agreed that this node retires (`casework.retiring`).
+RETIRING = "retiring"
+
 _GET = select(settings.c.value).where(settings.c.name == bindparam("wanted"))
 
 

@@ -181,6 +181,8 @@ agencies = Table(
     # It has no node: written down by our people, reached by telephone and on paper. It has no bundle and is `blocked`,
     # so that nothing is ever exchanged with it, not even by a program that does not know this column.
     Column("outside", Boolean, nullable=False, server_default=text("false")),
+    # When it said, signed, that its node has retired: nobody there will ever answer again.
+    Column("retired_at", UtcDateTime),
     _one_of("type", AgencyType),
     _one_of("standing", Standing),
 )

@@ -21,6 +21,7 @@ _STATUS: Final = {
     "forbidden": 403,
     "signed-out": 401,
     "locked": 503,
+    "retired": 410,
     "sign-in": 401,
     "sign-in-wait": 429,
     "changed-meanwhile": 409,

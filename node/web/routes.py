@@ -16,6 +16,7 @@ from node.web import (
     plan_api,
     programme_api,
     reach_api,
+    retire_api,
     staff_api,
 )
 from node.web.api import Route
@@ -32,4 +33,5 @@ ALL: Final[list[Route]] = [
     *backstop_api.ROUTES,
     *outside_api.ROUTES,
     *reach_api.ROUTES,
+    *retire_api.ROUTES,
 ]

@@ -228,6 +228,10 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/refused"): {"adam", "sara"},
     ("GET", "/lock"): {"adam"},
     ("POST", "/lock"): {"adam"},
+    ("GET", "/retire"): {"adam"},
+    ("POST", "/retire"): {"adam"},
+    ("POST", "/retire/agree"): {"adam"},
+    ("POST", "/retire/take-back"): {"adam"},
 }
 
 

@@ -115,6 +115,16 @@ def test_a_look_ahead_shows_who_would_have_nobody(network: Network, meet: Meet) 
     client.keep_session()
     ahead = run(network.lantern.node.folder, "rehearse", "--until", (ends + timedelta(days=30)).isoformat())
     assert ahead.returncode == 0 and "1 people have nobody" in ahead.stdout and case in ahead.stdout, ahead.stderr
+    until, gone = (TODAY + timedelta(days=60)).isoformat(), TODAY.isoformat()
+    mine = api.post("/api/v1/cases", {"desk": network.lantern.node.desk})["id"]
+    api.post(f"/api/v1/cases/{mine}/plan", {"every_days": 7, "first_days": 1})
+    staying = run(network.lantern.node.folder, "rehearse", "--until", until)
+    without = run(network.lantern.node.folder, "rehearse", "--until", until, "--leaves", "tina", gone)
+    assert without.returncode == 0 and "fall on nobody's desk" in without.stdout, without.stderr
+    fallen = [int(re.search(r"(\d+) of (\d+) follow-ups", said.stdout)[1]) for said in (staying, without)]  # type: ignore[index]  # it is there
+    assert fallen[1] > fallen[0], "what she looks after falls on nobody"
+    unknown = run(network.lantern.node.folder, "rehearse", "--until", until, "--leaves", "nobody-here", gone)
+    assert unknown.returncode == 2 and "Nobody here is called" in unknown.stderr
     listed = run(network.lantern.node.folder, "programme", "list")
     assert "Invented winter" in listed.stdout
 

@@ -23,7 +23,7 @@ from protocol.directory import Standing
 from protocol.encoding import seconds
 from protocol.errors import LocalError, RemoteError
 from protocol.referral import Action
-from tests.world import START, Agency, carry, make_agency, meet, refer, settle_all
+from tests.world import START, Agency, agree, carry, make_agency, meet, new_case, refer, settle_all
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 Pair = tuple[Agency, Agency]
@@ -285,6 +285,23 @@ def test_what_comes_early_waits_and_is_applied_in_its_order(pair: Pair, order: t
         assert [str(e.status) for e in got.entries[ngo.id]] == ["delivered"], "stored is enough for a receipt"
     assert states(shelter) == ["applied"] * 3
     assert value(shelter, select(threads.c.in_seq)) == 3 and value(shelter, select(threads.c.gap_since)) is None
+
+
+def test_a_referral_that_waited_begins_the_thread_when_the_first_is_refused(pair: Pair) -> None:
+    """It was receipted: it must not be set aside because the one before it came too late."""
+    ngo, shelter = pair
+    case = new_case(ngo)
+    refer(ngo, shelter, case_id=case, release_id=agree(ngo, shelter, case, until=DAY))
+    second = refer(ngo, shelter, case_id=case)
+    first_raw, second_raw = framing.unframe(claim(ngo, shelter).body)
+    receive(shelter, framing.frame([second_raw]), START + HOUR)
+    assert value(shelter, select(referral_rows.c.id)) is None
+    late = receive(shelter, framing.frame([first_raw]), START + 2 * DAY)
+    assert late.refused == {"consent-expired": 1}
+    assert values(shelter, select(referral_rows.c.id)) == [second]
+    assert value(shelter, select(messages.c.state).where(messages.c.id == second)) == "applied"
+    assert "alarm-internal" not in values(shelter, select(tasks.c.kind))
+    shelter.do(referrals.act, START + 2 * DAY, referral_id=second, action=Action.ACCEPT)
 
 
 def test_what_another_agency_sent_under_the_same_thread_id_spoils_nothing(pair: Pair) -> None:

@@ -146,6 +146,10 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/staff/" + "0" * 32 + "/passkeys/remove", "{}"): {"administrator", "director"},
     ("POST", "/peers/" + "0" * 64 + "/silence", '{"hours":72}'): {"supervisor", "director", "administrator"},
     ("POST", "/alerts", json.dumps(ALERT)): {"caseworker", "intake", "supervisor", "volunteer"},
+    ("GET", "/retirement", ""): {"director", "administrator"},
+    ("POST", "/retirement", "{}"): {"director", "administrator"},
+    ("POST", "/retirement/agree", '{"hand_over":true}'): {"director", "administrator"},
+    ("POST", "/retirement/take-back", "{}"): {"director", "administrator"},
     ("GET", "/refused", ""): {"supervisor", "administrator"},
     ("POST", "/alert-shift", json.dumps({"alerts": ["0" * 32], "to": "0" * 32, "note": "x"})): {
         "liaison",

@@ -31,6 +31,7 @@ from node.web.pages import (
     programmes,
     refer,
     report,
+    retire,
     send,
     thread,
 )
@@ -58,6 +59,7 @@ ALL: Final[list[Page]] = [
     *apart.PAGES,
     *plans.pages(case.show_case, home.show_followup),
     *backstop.PAGES,
+    *retire.PAGES,
     *paper.PAGES,
     *away.PAGES,
     *people.PAGES,

@@ -252,6 +252,9 @@ class Pages:
         if isinstance(error, LocalError) and error.code == "locked":
             visit.status = 503
             return visit.page("refused.html", visit.say("This node is locked"), text=visit.say(error.text), number="")
+        if isinstance(error, LocalError) and error.code == "retired":
+            visit.status = 410
+            return visit.page("refused.html", visit.say("This node has retired"), text=visit.say(error.text), number="")
         again = page.again or page.show
         is_form = (visit.request.method == "POST" and again is not None and not visit.actor.is_node) or page.is_open
         status, text = _explained(error)

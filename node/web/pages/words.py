@@ -686,7 +686,17 @@ TOLD: Final = {
     "cancel-by-target": N_("they have to stop"),
     "confirm-cancel": N_("they have stopped, as we asked"),
 }
+OPEN: Final = {
+    "case": N_("Cases"),
+    "referral": N_("Referrals"),
+    "alert": N_("Alerts"),
+    "followup": N_("Follow-ups"),
+    "card": N_("Cards that are kept for other agencies"),
+    "withdrawal": N_("Somebody stopped sharing, and not everybody has answered"),
+    "message": N_("Messages that are not delivered yet"),
+}
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "open": OPEN,
     "status": STATUS,
     "action": ACTION,
     "reason": REASON,
