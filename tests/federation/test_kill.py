@@ -40,7 +40,7 @@ class Flow(threading.Thread):
 
     def __init__(self, sender: RealNode, recipient: RealNode) -> None:
         super().__init__(daemon=True)
-        consent = {**FORM["consent"], "purposes": ["law-enforcement"]}
+        consent = FORM["consent"] if recipient.kind == "NGO" else {**FORM["consent"], "purposes": ["law-enforcement"]}
         self.sender, self.body = sender, {"form": form(recipient, consent=consent)}
         to = {"agency": recipient.agency, "desk": recipient.desk}
         self.alert = {**ALERT, "from_desk": sender.desk, "to": to}
