@@ -117,6 +117,7 @@ class Node:
         self.database = open_database(config)
         try:
             bring_up_to_date(self.database)
+            self.database.take_turns()
             self.here = load(config, self.database, self.clock.now())
         except BaseException:
             self.database.close()
@@ -419,7 +420,7 @@ class Node:
     async def _exhaust(self, job: Callable[..., int], *args: object) -> int:
         total = 0
         while True:
-            done = await self.database.write(_in_turn, job, *args)
+            done = await self.database.write_bulk(_in_turn, job, *args)
             total += done
             if done == 0 or self._stop.is_set():
                 return total
@@ -448,15 +449,15 @@ class Node:
             (silence.watch_peers, (self.here, now)),
         ]
         for job, args in jobs:
-            await self.database.write(_in_turn, job, *args)
+            await self.database.write_bulk(_in_turn, job, *args)
         await self._exhaust(plans.plan_missing, self.here, now)
-        await self.database.write(_in_turn, backstop.keep_up, self.here, now)
-        await self.database.write(_in_turn, keeping.watch, now)
-        await self.database.write(_in_turn, retention.remind, self.here, now)
-        await self.database.write(_in_turn, plans.digest, self.here, now)
+        await self.database.write_bulk(_in_turn, backstop.keep_up, self.here, now)
+        await self.database.write_bulk(_in_turn, keeping.watch, now)
+        await self.database.write_bulk(_in_turn, retention.remind, self.here, now)
+        await self.database.write_bulk(_in_turn, plans.digest, self.here, now)
         await self.worker.say_alive()
         for tried in (alerts.test_paths, drills.watch_incoming, drills.plan):
-            await self.database.write(_in_turn, tried, self.here, now)
+            await self.database.write_bulk(_in_turn, tried, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
 

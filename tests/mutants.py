@@ -119,7 +119,7 @@ def dropped_poison() -> Iterator[None]:
 
     def forget(db: Any, here: Any, hooks: Any, now: Any, raw: bytes) -> Any:
         gone = batch.Batch(db, here, hooks, now)
-        for message in inbox._open_all(gone, [raw]):
+        for message in inbox.unwrap(here, now, [raw]).opened:
             entry = ReceiptEntry(
                 message=message.content.id,
                 content=message.content_hash,

@@ -190,7 +190,7 @@ class SimDatabase:
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self.run(fn, *args, **kwargs)
 
-    read = write
+    read = write_bulk = write
 
 
 class Node:
@@ -235,6 +235,7 @@ class Node:
         )
         # Small requests, two of them under way: if the first is lost the second overtakes it.
         self.worker.batch_messages = self.world.rng.choice([1, 2, 3, 128])
+        self.worker.run_apart = at_once
         self.database.run(outbox.free_leases, 1)
 
     def crash(self) -> None:
@@ -258,6 +259,11 @@ class Node:
     def rows(self, query: Any) -> list[Any]:
         with self.engine.connect() as db:
             return list(db.execute(query).all())
+
+
+async def at_once(fn: Callable[[], bytes]) -> bytes:
+    """On this thread: another one would make the order of things depend on the machine."""
+    return fn()
 
 
 def run_now(coroutine: Any) -> Any:

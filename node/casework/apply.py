@@ -33,7 +33,7 @@ from node.exchange import outbox, resend
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending
+from node.storage.rows import Pending, Question
 from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
@@ -141,7 +141,7 @@ def prepare(db: Connection, contents: Sequence[Content | messages.Peek], pending
     claims = [c.consent for c in contents if isinstance(c, _Claiming) and c.consent is not None]
     known: dict[str, _Known] = pending.cache.setdefault("releases", {})
     if claims:
-        for row in db.execute(_RELEASES, {"ids": [claim.release for claim in claims]}):
+        for row in _RELEASES.all(db, {"ids": [claim.release for claim in claims]}):
             known[row.id] = _Known(row.agency, row.thread_id, row.ours, row.state, seconds(row.valid_until))
 
 
@@ -154,14 +154,16 @@ class _Known:
     until: int
 
 
-_RELEASES = select(
-    releases.c.id,
-    releases.c.agency,
-    releases.c.thread_id,
-    releases.c.ours,
-    releases.c.state,
-    releases.c.valid_until,
-).where(releases.c.id.in_(bindparam("ids", expanding=True)))
+_RELEASES = Question(
+    select(
+        releases.c.id,
+        releases.c.agency,
+        releases.c.thread_id,
+        releases.c.ours,
+        releases.c.state,
+        releases.c.valid_until,
+    ).where(releases.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 
 def _keep_release(db: Connection, now: datetime, content: _Claiming, claim: messages.Claim, pending: Pending) -> None:

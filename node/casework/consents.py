@@ -21,6 +21,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage import tables
 from node.storage.here import NODE, Here
+from node.storage.rows import Question
 from node.storage.tables import agencies, messages, referrals, release_events, releases, threads, withdrawals
 from protocol import consent, crypto
 from protocol.codes import Basis, ConsentState, Onward, Purpose, Role, Section
@@ -34,13 +35,11 @@ _ALONE = "alone"
 #: An agency without a node is told to stop and to erase by telephone; who answered is written down.
 OUTSIDE_TASK: Final = "outside-erase"
 _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
-_PERMITTED = select(releases.c.id).where(
-    releases.c.id.in_(bindparam("ids", expanding=True)),
-    or_(
-        releases.c.state.in_(_PERMITTING) & (releases.c.valid_until > bindparam("now")),
-        releases.c.ours.is_(False) & releases.c.state.in_((*_PERMITTING, ConsentState.EXPIRED)),
-    ),
+_MAY_GO = or_(
+    releases.c.state.in_(_PERMITTING) & (releases.c.valid_until > bindparam("now")),
+    releases.c.ours.is_(False) & releases.c.state.in_((*_PERMITTING, ConsentState.EXPIRED)),
 )
+_PERMITTED = Question(select(releases.c.id).where(releases.c.id.in_(bindparam("ids", expanding=True)), _MAY_GO))
 
 
 def record_consent(
@@ -305,7 +304,7 @@ def permitted(db: Connection, now: datetime, release_ids: Collection[str]) -> se
 
     Ours must be valid today. Under another agency's we answer it until it was withdrawn.
     """
-    return set(db.execute(_PERMITTED, {"ids": list(release_ids), "now": now}).scalars())
+    return {row.id for row in _PERMITTED.all(db, {"ids": list(release_ids), "now": now})}
 
 
 def renew(db: Connection, here: Here, actor: Actor, now: datetime, release_id: str, valid_until: datetime) -> None:

@@ -14,12 +14,12 @@ from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
 from node.office.audit import Entry
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending
+from node.storage.rows import Change, Pending
 from node.storage.tables import referrals, threads
 from protocol.codes import MessageType, ReceiptStatus, Role, Status
 from protocol.messages import Content
 
-_RECEIVED = (
+_RECEIVED = Change(
     update(referrals)
     .where(referrals.c.id == bindparam("referral"), referrals.c.status == Status.REQUESTED)
     .values(
@@ -70,7 +70,7 @@ class Mail:
             if m.status is ReceiptStatus.DELIVERED and m.type is MessageType.REFERRAL_REQUEST
         ]
         if delivered:
-            db.execute(_RECEIVED, delivered)
+            _RECEIVED.run(db, *delivered)
         for message in messages:
             if message.status is ReceiptStatus.DELIVERED and message.type is MessageType.ALERT_RAISE:
                 alerts.delivered(db, message.message_id, message.at)

@@ -18,7 +18,7 @@ from node.errors import StorageError
 from node.exchange.batch import Batch
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
-from node.storage.rows import Pending
+from node.storage.rows import Change, Pending, Question
 from node.storage.tables import IS_WAITING, Arrival, bodies, messages, threads
 from protocol.envelope import Opened
 from protocol.errors import RemoteError
@@ -44,11 +44,13 @@ Beginning = ReferralRequest | AlertRaise | BackstopCard
 #: may be asked across a gap of our own.
 _AT_ONCE: Final = (ConsentWithdraw, ReferralVoid, ReferralCancel, ThreadResync)
 _IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
-_THREADS = select(threads).where(threads.c.id.in_(_IDS))
+_THREADS = Question(select(threads).where(threads.c.id.in_(_IDS)))
 #: Of threads that do not exist: what came before the first message, and first messages that were refused.
-_EARLY = select(messages.c.thread_id, messages.c.agency, messages.c.state).where(
-    messages.c.thread_id.in_(_IDS),
-    or_(messages.c.state == Arrival.WAITING, (messages.c.state == Arrival.QUARANTINED) & (messages.c.seq == 1)),
+_EARLY = Question(
+    select(messages.c.thread_id, messages.c.agency, messages.c.state).where(
+        messages.c.thread_id.in_(_IDS),
+        or_(messages.c.state == Arrival.WAITING, (messages.c.state == Arrival.QUARANTINED) & (messages.c.seq == 1)),
+    )
 )
 
 
@@ -56,11 +58,11 @@ def load_threads(batch: Batch, opened: Sequence[Opened]) -> None:
     senders = {m.content.thread: m.content.sender for m in opened if isinstance(m.content, Threaded)}
     ids = senders.keys()
     if ids:
-        for found in batch.db.execute(_THREADS, {"ids": list(ids)}).mappings():
-            batch.threads[found["id"]] = {**found, "moved": False}
+        for found in _THREADS.all(batch.db, {"ids": list(ids)}):
+            batch.threads[found.id] = {**found._asdict(), "moved": False}
         new = ids - batch.threads.keys()
         if new:
-            for row in batch.db.execute(_EARLY, {"ids": list(new)}):
+            for row in _EARLY.all(batch.db, {"ids": list(new)}):
                 # What another agency sent under the same id says nothing about this one's thread.
                 if row.agency == senders[row.thread_id]:
                     (batch.waited_for if row.state == Arrival.WAITING else batch.refused).add(row.thread_id)
@@ -326,7 +328,7 @@ def _apply(batch: Batch, content: Threaded, message: Opened) -> None:
     batch.hooks.apply(batch.db, batch.here, batch.now, content, message.body, batch.pending)  # type: ignore[arg-type]
 
 
-_MOVE = (
+_MOVE = Change(
     update(threads)
     .where(threads.c.id == bindparam("thread"))
     .values(in_epoch=bindparam("epoch"), in_seq=bindparam("seq"), in_hash=bindparam("hash"), gap_since=bindparam("gap"))
@@ -346,7 +348,7 @@ def store_chains(batch: Batch) -> None:
         if t["moved"]
     ]
     if moved:
-        batch.db.execute(_MOVE, moved)
+        _MOVE.run(batch.db, *moved)
 
 
 def keep_place(batch: Batch, message: Opened) -> None:

@@ -7,7 +7,9 @@ answer that was stored, a message that cannot be processed is kept aside with a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,12 +24,14 @@ from node.exchange.hooks import Hooks
 from node.exchange.receipts import keep_batch, pack_proof, store_receipts
 from node.storage.database import Database, after_commit
 from node.storage.here import Here
+from node.storage.rows import Change, Question
 from node.storage.settings import RETIRING, get_setting
 from node.storage.tables import Arrival, agencies, bodies, desk_keys, messages
 from node.storage.types import UtcDateTime
 from protocol import crypto, envelope
 from protocol.codes import MessageType, ReceiptStatus
-from protocol.encoding import BATCH_MAX_MESSAGES, DAY_SECONDS, MESSAGE_LIFE_DAYS, moment, seconds
+from protocol.directory import Directory
+from protocol.encoding import BATCH_MAX_MESSAGES, DAY_SECONDS, ENVELOPE_SIZES, MESSAGE_LIFE_DAYS, moment, seconds
 from protocol.envelope import Opened, Outgoing, Sender
 from protocol.errors import RemoteError
 from protocol.messages import (
@@ -48,28 +52,57 @@ _EMPTY_HASH: Final = envelope.EMPTY_HASH.hex()
 
 
 _SENDERS = agencies.c.agency.in_(bindparam("senders", expanding=True))
-_HEARD = update(agencies).where(_SENDERS).values(heard_at=bindparam("at"))
-_BACKED_OFF = select(agencies.c.agency).where(_SENDERS, agencies.c.failures > 0)
+_HEARD = Change(update(agencies).where(_SENDERS).values(heard_at=bindparam("at")))
+_BACKED_OFF = Question(select(agencies.c.agency).where(_SENDERS, agencies.c.failures > 0))
 _IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
-_KNOWN = select(
-    messages.c.agency,
-    messages.c.id,
-    messages.c.content_hash,
-    messages.c.receipt_status,
-    messages.c.receipt_code,
-    messages.c.receipt_at,
-    messages.c.envelope_id,
-).where(messages.c.agency.in_(bindparam("senders", expanding=True)), messages.c.id.in_(_IDS))
-_DESK_KEYS = select(desk_keys.c.key_hash)
+_KNOWN = Question(
+    select(
+        messages.c.agency,
+        messages.c.id,
+        messages.c.content_hash,
+        messages.c.receipt_status,
+        messages.c.receipt_code,
+        messages.c.receipt_at,
+        messages.c.envelope_id,
+    ).where(messages.c.agency.in_(bindparam("senders", expanding=True)), messages.c.id.in_(_IDS))
+)
+_DESK_KEYS = Question(select(desk_keys.c.key_hash))
 
 
-async def take_in(database: Database, here: Here, hooks: Hooks, now: datetime, raws: Sequence[bytes]) -> Received:
+#: More bytes than this in one request are bulk; an alert, or what somebody has just decided, is smaller.
+BULK_BYTES: Final = 4 * ENVELOPE_SIZES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """The messages of a request, opened by what `directory` said, and how many were refused by code."""
+
+    directory: Directory
+    opened: tuple[Opened, ...]
+    refused: Counter[str]
+
+
+def is_bulk(raws: Sequence[bytes]) -> bool:
+    """Whether a request lets others pass: what is in it cannot be seen from outside, how large it is can."""
+    return sum(map(len, raws)) > BULK_BYTES
+
+
+async def take_in(
+    database: Database,
+    here: Here,
+    hooks: Hooks,
+    now: datetime,
+    raws: Sequence[bytes],
+    unwrapped: Unwrapped | None = None,
+) -> Received:
     """Receive a request durably. A message that breaks our own code is kept aside alone; the others are applied.
 
-    Raises StorageError when nothing could be committed: then nothing is acknowledged.
+    `unwrapped`: it was opened already. Raises StorageError when nothing could be committed: then nothing is
+    acknowledged.
     """
+    write = database.write_bulk if is_bulk(raws) else database.write
     try:
-        return await database.write(receive, here, hooks, now, raws)
+        return await write(receive, here, hooks, now, raws, unwrapped)
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001  a poison message must not stop the ones beside it
@@ -88,10 +121,20 @@ async def take_in(database: Database, here: Here, hooks: Hooks, now: datetime, r
     return joined
 
 
-def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Sequence[bytes]) -> Received:
+def receive(
+    db: Connection,
+    here: Here,
+    hooks: Hooks,
+    now: datetime,
+    raws: Sequence[bytes],
+    unwrapped: Unwrapped | None = None,
+) -> Received:
     """Open, check, apply and remember the messages of one request, in this transaction."""
     batch = Batch(db, here, hooks, now)
-    opened = _open_all(batch, raws)
+    if unwrapped is None or unwrapped.directory is not here.directory:  # somebody may have been blocked meanwhile
+        unwrapped = unwrap(here, now, raws)
+    batch.result.refused.update(unwrapped.refused)
+    opened = unwrapped.opened
     if not opened:
         return batch.result
     batch.is_retired = bool(get_setting(db, RETIRING))
@@ -110,12 +153,12 @@ def receive(db: Connection, here: Here, hooks: Hooks, now: datetime, raws: Seque
     chains.store_chains(batch)
     hooks.finish(db, here, now, batch.pending)
     senders = sorted({message.content.sender for message in opened})
-    db.execute(_HEARD, {"senders": senders, "at": now})
+    _HEARD.run(db, {"senders": senders, "at": now})
     # Whoever reaches us is there: what waits for them need not wait for its back-off. A duplicate alone is no news.
     if batch.result.applied:
-        for sender in db.execute(_BACKED_OFF, {"senders": senders}).scalars().all():
-            outbox.reset_back_off(db, sender)
-            _wake_after_commit(db, here, sender)
+        for row in _BACKED_OFF.all(db, {"senders": senders}):
+            outbox.reset_back_off(db, row.agency)
+            _wake_after_commit(db, here, row.agency)
     faults.point("receive-before-commit")
     return batch.result
 
@@ -126,30 +169,32 @@ def _wake_after_commit(db: Connection, here: Here, peer: str) -> None:
         after_commit(db, lambda: wake(peer), ("wake", peer))
 
 
-def _open_all(batch: Batch, raws: Sequence[bytes]) -> list[Opened]:
-    opened, verified = [], set[bytes]()
-    batch.here.keystore.refresh()  # the newest key may be another process's: peers seal to it at once
+def unwrap(here: Here, now: datetime, raws: Sequence[bytes]) -> Unwrapped:
+    """Open a request's envelopes. Asks no database: best done before the transaction, which is then short."""
+    opened, refused, verified = [], Counter[str](), set[bytes]()
+    directory = here.directory
+    here.keystore.refresh()  # the newest key may be another process's: peers seal to it at once
     for raw in raws:
         try:
             opened.append(
                 envelope.open(
                     raw,
-                    agency=batch.here.agency,
-                    keys=batch.here.keystore.kem_keys,
-                    directory=batch.here.directory,
-                    now=seconds(batch.now),
+                    agency=here.agency,
+                    keys=here.keystore.kem_keys,
+                    directory=directory,
+                    now=seconds(now),
                     verified=verified,
                 )
             )
         except RemoteError as refusal:
-            batch.result.refused[refusal.code] += 1
-    return opened
+            refused[refusal.code] += 1
+    return Unwrapped(directory, tuple(opened), refused)
 
 
 def _known(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], tuple[Any, ...]]:
     ids = [message.content.id for message in opened]
     senders = {message.content.sender for message in opened}
-    rows = db.execute(_KNOWN, {"senders": list(senders), "ids": ids})
+    rows = _KNOWN.all(db, {"senders": list(senders), "ids": ids})
     return {
         (r.agency, r.id): (
             r.content_hash,
@@ -165,7 +210,7 @@ def _known(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], tu
 
 def _load_desk_keys(batch: Batch, opened: Sequence[Opened]) -> None:
     if any(message.body for message in opened):
-        batch.desk_keys = set(batch.db.execute(_DESK_KEYS).scalars())
+        batch.desk_keys = {row.key_hash for row in _DESK_KEYS.all(batch.db, {})}
 
 
 def _answer_known(batch: Batch, message: Opened, known: tuple[Any, ...]) -> None:
@@ -286,7 +331,9 @@ def _check_desk_key(batch: Batch, message: Opened) -> None:
 def set_aside(db: Connection, here: Here, hooks: Hooks, now: datetime, raw: bytes) -> Received:
     """Keep one message that our own code could not process, with a signed refusal; a person here is told."""
     batch = Batch(db, here, hooks, now)
-    opened = _open_all(batch, [raw])
+    unwrapped = unwrap(here, now, [raw])
+    batch.result.refused.update(unwrapped.refused)
+    opened = unwrapped.opened
     known = _known(db, opened)
     for message in opened:
         key = (message.content.sender, message.content.id)

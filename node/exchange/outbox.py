@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
@@ -20,7 +21,7 @@ from node.exchange.hooks import Ended, Hooks
 from node.exchange.receipts import store_receipts
 from node.storage.database import after_commit, slot_of
 from node.storage.here import Here
-from node.storage.rows import Question, add_row
+from node.storage.rows import Change, Question, add_row
 from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
 from protocol import crypto, envelope, framing, record
 from protocol.codes import MessageType, Priority, Section
@@ -67,15 +68,29 @@ class Claimed:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dispatch:
-    """A request that is ready to be posted to one agency. `is_alert`: by itself, in the lane that waits for nothing."""
+    """A request to one agency. `is_alert`: by itself, in the lane that waits for nothing."""
 
     peer: str
     address: str
-    body: bytes
+    outgoing: tuple[envelope.Outgoing, ...]
+    sender: envelope.Sender
+    key: KemPublicKey
+    at: int
     claimed: tuple[Claimed, ...]
     is_alert: bool = False
+
+    @cached_property
+    def body(self) -> bytes:
+        """What is posted: signed and wrapped when it is first asked for. The database's thread is not for that."""
+        sealed = envelope.seal(self.outgoing, self.sender, self.key, self.at)
+        return framing.frame([one.raw for one in sealed])
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is sealed so quickly that a thread of its own would cost more."""
+        return len(self.outgoing) <= _FEW and sum(len(one.body) for one in self.outgoing) <= ENVELOPE_SIZES[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +115,15 @@ _DATA: Final = frozenset(
         MessageType.ATTACHMENT_PART,
     }
 )
-#: Parts of files that are read to make one request: more would not fit in it.
-_FILES_AT_ONCE: Final = 16
+#: Parts of files in one request, of 256 KiB each: few, so that no transaction with them takes long at either end. A
+#: request of 1 MiB already costs next to nothing for each of its bytes.
+_FILES_AT_ONCE: Final = 4
+#: So many messages are sealed in about two milliseconds.
+_FEW: Final = 4
 _FILES: Final = lane_number(Lane.FILES)
 _ALERTS: Final = lane_number(Lane.ALERT)
 _THREAD = select(threads).where(threads.c.id == bindparam("thread"))
-_MOVE = (
+_MOVE = Change(
     update(threads)
     .where(threads.c.id == bindparam("thread"))
     .values(out_epoch=bindparam("epoch"), out_seq=bindparam("seq"), out_hash=bindparam("hash"))
@@ -193,7 +211,7 @@ def compose(
             },
         )
     else:
-        db.execute(_MOVE, {"thread": thread_id, "epoch": here.epoch, "seq": seq, "hash": content_hash})
+        _MOVE.run(db, {"thread": thread_id, "epoch": here.epoch, "seq": seq, "hash": content_hash})
     _store(db, here, now, content, raw, content_hash, body, lane, under)
     return content
 
@@ -307,12 +325,15 @@ _CLAIM = (
     .order_by(outbox.c.lane, outbox.c.number)
     .limit(bindparam("most"))
 )
-_LEASE = (
+#: On PostgreSQL another process may be at the same: what it has leased is passed over.
+_DUE: Final = Question(_CLAIM)
+_DUE_SHARED: Final = Question(_CLAIM.with_for_update(skip_locked=True, of=outbox))
+_LEASE = Change(
     update(outbox)
     .where(outbox.c.number.in_(bindparam("numbers", expanding=True)))
     .values(lease_until=bindparam("until"), leased_by=bindparam("slot"), attempts=outbox.c.attempts + 1)
 )
-_HEARD = (
+_HEARD = Change(
     update(agencies)
     .where(agencies.c.agency == bindparam("peer"))
     .values(
@@ -342,7 +363,7 @@ def claim(
     Alerts by themselves ask no back-off of the agency: each has its own.
 
     Consent is asked again for each message that carries data: what is no longer permitted ends as `withheld`. The
-    envelopes are sealed here, on the writer's thread, to the newest key of the agency's node.
+    envelopes are for the newest key of the agency's node.
     """
     member = here.directory.members.get(peer)
     key = None if member is None else member.peer.sealing_key(seconds(now))
@@ -352,14 +373,14 @@ def claim(
     known = None if is_alert else _RETRY.first(db, {"peer": peer})
     if known is not None and known.retry_at is not None and known.retry_at > now:
         return None
-    query = _CLAIM if db.dialect.name == "sqlite" else _CLAIM.with_for_update(skip_locked=True, of=outbox)
+    query = _DUE if db.dialect.name == "sqlite" else _DUE_SHARED
     facts = {"us": here.agency, "peer": peer, "now": now}
     lanes = {"lane_from": lane_number(first), "lane_to": min(lane_number(last), _FILES - 1)}
-    rows = db.execute(query, {**facts, "most": limit, **lanes}).all()
+    rows = query.all(db, {**facts, "most": limit, **lanes})
     if not rows and last is Lane.FILES:
         # Files wait for everything else, and few of them are read: each part fills an envelope of the largest size.
         files = {"most": min(limit, _FILES_AT_ONCE), "lane_from": _FILES, "lane_to": _FILES}
-        rows = db.execute(query, {**facts, **files}).all()
+        rows = query.all(db, {**facts, **files})
     if member.standing is not Standing.VERIFIED:
         # Before both have compared fingerprints, and after a block, only what names nobody goes.
         rows = [row for row in rows if row.body_sealed is None]
@@ -367,14 +388,14 @@ def claim(
     if not ready:
         return None
     numbers = [row.number for row, _ in ready]
-    db.execute(_LEASE, {"numbers": numbers, "until": now + LEASE, "slot": slot_of(db)})
+    _LEASE.run(db, {"numbers": numbers, "until": now + LEASE, "slot": slot_of(db)})
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
-    sealed = envelope.seal([envelope.Outgoing(row.content, body) for row, body in ready], sender, key, seconds(now))
+    outgoing = tuple(envelope.Outgoing(row.content, body) for row, body in ready)
     claimed = tuple(
         Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash, row.attempts)
         for row, _ in ready
     )
-    return Dispatch(peer, member.peer.address, framing.frame([one.raw for one in sealed]), claimed, is_alert)
+    return Dispatch(peer, member.peer.address, outgoing, sender, key, seconds(now), claimed, is_alert)
 
 
 def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[tuple[Any, bytes]]:
@@ -426,7 +447,7 @@ def _take_back(db: Connection, here: Here, message_id: str) -> bool:
         return False
     content = parse(row.content)
     previous = content.prev if isinstance(content, Threaded) else None
-    db.execute(_MOVE, {"thread": row.thread_id, "epoch": row.epoch, "seq": row.seq - 1, "hash": previous})
+    _MOVE.run(db, {"thread": row.thread_id, "epoch": row.epoch, "seq": row.seq - 1, "hash": previous})
     # Its place is free again: the row stays, for the trail, outside the chain.
     ours = (messages.c.agency == here.agency) & (messages.c.id == message_id)
     db.execute(update(messages).where(ours).values(state=Delivery.WITHHELD, epoch=None, seq=None))
@@ -481,7 +502,7 @@ def settle(
     if settled:
         # What it signed a moment ago says what time it is there: for whoever has to find out whose clock is wrong.
         ahead = max(receipt.created for receipt, _ in receipts) - seconds(now)
-        db.execute(_HEARD, {"peer": dispatch.peer, "at": now, "ahead": ahead})
+        _HEARD.run(db, {"peer": dispatch.peer, "at": now, "ahead": ahead})
     left = [claimed for claimed in dispatch.claimed if claimed.message_id not in settled]
     if left:
         _free(db, now, dispatch, left)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from node.exchange.hooks import Ended, Hooks
 from node.storage.here import Here
-from node.storage.rows import Upsert, upsert
+from node.storage.rows import Change, Question, insert_rows
 from node.storage.tables import Arrival, Delivery, batches, messages, outbox
 from protocol import crypto
 from protocol.codes import MessageType, ReceiptStatus
@@ -28,7 +27,7 @@ _STATES: Final = {
     ReceiptStatus.UNSUPPORTED_TYPE: Delivery.REJECTED,
     ReceiptStatus.REJECTED: Delivery.REJECTED,
 }
-_STORE = (
+_STORE = Change(
     update(messages)
     .where(messages.c.agency == bindparam("us"), messages.c.id == bindparam("message"))
     .values(
@@ -40,7 +39,7 @@ _STORE = (
     )
 )
 
-_QUEUED = (
+_QUEUED = Question(
     select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id, messages.c.content_hash)
     .join(outbox, outbox.c.message_id == messages.c.id)
     .where(
@@ -49,7 +48,7 @@ _QUEUED = (
         outbox.c.message_id.in_(bindparam("ids", expanding=True)),
     )
 )
-_SETTLE = delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True)))
+_SETTLE = Change(delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True))))
 
 
 def store_receipts(
@@ -67,13 +66,13 @@ def store_receipts(
     named = {entry.message: entry for receipt, _ in receipts for entry in receipt.entries}
     if not named:
         return set()
-    rows = db.execute(_QUEUED, {"us": here.agency, "peer": peer, "ids": list(named)}).all()
+    rows = _QUEUED.all(db, {"us": here.agency, "peer": peer, "ids": list(named)})
     rows = [row for row in rows if named[row.id].content == row.content_hash]
     if not rows:
         return set()
-    db.execute(_STORE, [_values(here, named[row.id]) for row in rows])
+    _STORE.run(db, *[_values(here, named[row.id]) for row in rows])
     settled = {row.id for row in rows}
-    db.execute(_SETTLE, {"ids": list(settled)})
+    _SETTLE.run(db, {"ids": list(settled)})
     for receipt, opened in receipts:
         if any(entry.message in settled for entry in receipt.entries):
             _keep_evidence(db, now, receipt, opened)
@@ -112,24 +111,22 @@ def _values(here: Here, entry: Any) -> dict[str, Any]:
 def _keep_evidence(db: Connection, now: datetime, receipt: Receipt, opened: Opened) -> None:
     """The signed receipt itself, once: agencies need proof that can be shown to others."""
     batch = keep_batch(db, now, opened)
-    db.execute(
-        _insert_once(db.dialect.name, messages),
-        {
-            "agency": receipt.sender,
-            "id": receipt.id,
-            "incoming": True,
-            "peer": receipt.sender,
-            "type": MessageType.RECEIPT,
-            "at": now,
-            "created_at": moment(receipt.created),
-            "state": Arrival.APPLIED,
-            "content_hash": opened.content_hash,
-            "body_hash": crypto.sha256_hex(b""),
-            "batch_id": batch,
-            "proof": pack_proof(opened),
-            "content": opened.content_raw,
-        },
-    )
+    row = {
+        "agency": receipt.sender,
+        "id": receipt.id,
+        "incoming": True,
+        "peer": receipt.sender,
+        "type": MessageType.RECEIPT,
+        "at": now,
+        "created_at": moment(receipt.created),
+        "state": Arrival.APPLIED,
+        "content_hash": opened.content_hash,
+        "body_hash": crypto.sha256_hex(b""),
+        "batch_id": batch,
+        "proof": pack_proof(opened),
+        "content": opened.content_raw,
+    }
+    insert_rows(db, messages, [row], once=True)
 
 
 def keep_batch(db: Connection, now: datetime, opened: Opened) -> str:
@@ -141,13 +138,8 @@ def keep_batch(db: Connection, now: datetime, opened: Opened) -> str:
         "signature": opened.proof.signature,
         "at": now,
     }
-    db.execute(_insert_once(db.dialect.name, batches), row)
+    insert_rows(db, batches, [row], once=True)
     return batch_id
-
-
-@lru_cache(maxsize=4)
-def _insert_once(dialect: str, table: Table) -> Upsert:
-    return upsert(dialect, table).on_conflict_do_nothing()
 
 
 def pack_proof(opened: Opened) -> bytes:

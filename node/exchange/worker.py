@@ -8,7 +8,7 @@ Everything durable happens in the database; a worker that is killed at any point
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -81,6 +81,8 @@ class Worker:
         self._stopping = False
         #: Messages in one request.
         self.batch_messages = BATCH_MAX_MESSAGES
+        #: Runs what takes the processor for a while away from the event loop.
+        self.run_apart: Callable[[Callable[[], bytes]], Awaitable[bytes]] = asyncio.to_thread
 
     def wake(self, peer: str | None = None) -> None:
         """Something was queued for this agency (or for any). May be called from any thread."""
@@ -211,24 +213,24 @@ class Worker:
             log.warning("delivery_postponed", code=error.code, peer=peer)
 
     async def _claim(self, peer: str, most: int, first: Lane, last: Lane) -> outbox.Dispatch | None:
-        now = self._clock.now()
-        return await self._database.write(
-            outbox.claim, self._here, self._hooks, now, peer, most, first=first, last=last
-        )
+        write = self._database.write if last is Lane.ALERT else self._database.write_bulk
+        return await write(outbox.claim, self._here, self._hooks, self._clock.now(), peer, most, first=first, last=last)
 
     async def _deliver(self, dispatch: outbox.Dispatch) -> bool:
         """Post one request and settle its answer. Returns whether it is worth going on."""
+        write = self._database.write if dispatch.is_alert else self._database.write_bulk
         try:
-            answer = await self._client.post(dispatch.address, ENVELOPES_PATH, dispatch.body)
+            body = dispatch.body if dispatch.is_small else await self.run_apart(lambda: dispatch.body)
+            answer = await self._client.post(dispatch.address, ENVELOPES_PATH, body)
             faults.point("after-post")
             envelopes = framing.unframe(answer)
         except (TransportError, ProtocolError) as error:
             metrics.failures.inc()
             log.info("delivery_failed", code=error.code, peer=dispatch.peer, count=len(dispatch.claimed))
             retry = error.retry_seconds if isinstance(error, TransportError) else None
-            await self._database.write(outbox.fail, self._clock.now(), dispatch, self._chance(), retry)
+            await write(outbox.fail, self._clock.now(), dispatch, self._chance(), retry)
             return False
-        settled = await self._database.write(
+        settled = await write(
             outbox.settle, self._here, self._hooks, self._clock.now(), dispatch, envelopes, self._chance()
         )
         faults.point("after-settle")

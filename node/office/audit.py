@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from node.storage import rows
 from node.storage.database import slot_of
@@ -33,7 +33,6 @@ _STEP: Final = 1000
 _LAST = rows.Question(
     select(audit.c.seq, audit.c.hash).where(audit.c.chain == bindparam("chain")).order_by(audit.c.seq.desc()).limit(1)
 )
-_INSERT = insert(audit)
 _CACHED: Final = "audit"
 
 
@@ -93,7 +92,7 @@ def record_many(db: Connection, now: datetime, entries: Sequence[Entry], *, chai
         previous = row["hash"] = _hash(row)
         added.append(row)
     if group is None:
-        db.execute(_INSERT, added)
+        rows.insert_rows(db, audit, added)
         return
     group.cache[_CACHED, chain] = seq, previous
     for row in added:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from node.office.actor import Actor
-from node.storage.rows import Upsert, upsert, waiting
+from node.storage.rows import Change, upsert, waiting
 from node.storage.tables import notices, tasks
 from protocol import crypto
 from protocol.codes import Role
@@ -132,16 +132,18 @@ def notify(db: Connection, now: datetime, who: str, *, urgent: bool = False) -> 
         if group.cache.get((_TOLD, who)) == now:
             return
         group.cache[_TOLD, who] = now
-    db.execute(_notify(db.dialect.name), {"audience": who, "first_at": now, "last_at": now})
+    _notify(db.dialect.name).run(db, {"audience": who, "first_at": now, "last_at": now})
     if urgent:
         db.execute(update(notices).where(notices.c.audience == who).values(urgent_at=now))
 
 
 @lru_cache(maxsize=2)
-def _notify(dialect: str) -> Upsert:
-    statement = upsert(dialect, notices)
-    return statement.on_conflict_do_update(
-        index_elements=[notices.c.audience], set_={"last_at": statement.excluded.last_at}
+def _notify(dialect: str) -> Change:
+    statement = upsert(dialect, notices).values({n: bindparam(n) for n in ("audience", "first_at", "last_at")})
+    return Change(
+        statement.on_conflict_do_update(
+            index_elements=[notices.c.audience], set_={"last_at": statement.excluded.last_at}
+        )
     )
 
 

@@ -4,7 +4,11 @@
 A caller hands in a plain function `fn(db, ...)`, `db` being a SQLAlchemy `Connection` inside a transaction, and
 awaits its result; what it gets is committed, on disk. On SQLite there is one writer thread with the one writing
 connection (two that write or checkpoint at the same instant can corrupt a WAL file), guarded against a second
-process by a lock file; on PostgreSQL any number of processes may work side by side.
+process by a lock file; on PostgreSQL any number of processes may work side by side, and those of one node write one
+after the other (`take_turns`).
+
+Work in bulk (`write_bulk`) lets what somebody waits for pass, and its transactions are kept short, so that an alert
+waits for one of them at most, however many are queued.
 
 What a function handed in must keep to:
 
@@ -23,7 +27,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import queue
 import random
 import sqlite3
 import threading
@@ -41,13 +44,25 @@ from sqlalchemy.exc import DBAPIError
 from node import faults
 from node.errors import ConfigError, DatabaseBusy, DatabaseUnavailable
 from node.storage import files, rows
-from node.storage.engines import SQLITE, Engines, explain, is_conflict, open_postgresql, open_sqlite, parse_url
+from node.storage.engines import (
+    SQLITE,
+    Engines,
+    explain,
+    is_conflict,
+    is_lock_timeout,
+    open_postgresql,
+    open_sqlite,
+    parse_url,
+)
+from node.storage.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # Groups of 32 already reach nine tenths of what grouping can give; more would only lengthen each one's wait.
 GROUP_MAX_JOBS = 64
+# A group of bulk takes no more once it has lasted for so long: whoever waits for a person's act hardly notices.
+_BULK_SECONDS = 0.02
 # Each try doubles a wait that starts at 5 ms and ends at 320 ms: about 1.3 s in all.
 _CONFLICT_TRIES = 10
 # A group that met another process is tried again whole: taken apart it would cost as many commits as it has jobs.
@@ -62,6 +77,11 @@ _SLOT = "staffetta_slot"
 # "TURN" in ASCII: the first half of the advisory locks by which processes take turns.
 _TURN_KEY = int.from_bytes(b"TURN")
 _TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(:kind, :turn)")
+# The one lock that is taken before a transaction's snapshot; an advisory lock is asked for by a SELECT, which has one
+# already. The table is there in every database of ours, and nobody else locks it like this.
+_WAIT_FOR_WRITERS = "LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE"
+# A process that stopped in the middle of a transaction is not waited for again before the server has ended it.
+_NO_TURNS_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +118,7 @@ class _Job:
     __slots__ = ("call", "error", "future", "is_deferring", "loop", "result")
 
     def __init__(
-        self, call: Callable[[Connection], Any], loop: asyncio.AbstractEventLoop | None, is_deferring: bool
+        self, call: Callable[[Connection], Any], loop: asyncio.AbstractEventLoop | None, *, is_deferring: bool
     ) -> None:
         self.call = call
         self.is_deferring = is_deferring
@@ -115,6 +135,10 @@ class _Job:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
+
+
+class _TurnMissed(Exception):
+    """Another process holds the writers' lock for longer than any honest transaction takes."""
 
 
 class _Maintenance:
@@ -140,7 +164,9 @@ class Database:
         self.slot = 1
         #: How often another process was in the way and the same was done again.
         self.conflict_count = 0
-        self._queue: queue.SimpleQueue[_Job | _Maintenance | None] = queue.SimpleQueue()
+        self._turns: Turns[_Job | _Maintenance] = Turns()
+        self._takes_turns = False
+        self._no_turns_until = 0.0
         self._gate = threading.Lock()
         self._is_closed = False
         #: How often something was committed here. Only ever compared: whether it is the same as a moment ago.
@@ -219,7 +245,15 @@ class Database:
     @property
     def waiting_count(self) -> int:
         """How many transactions wait for a writer: for the metrics, and for refusing work in time."""
-        return self._queue.qsize()
+        return len(self._turns)
+
+    def take_turns(self) -> None:
+        """From now on the processes on this PostgreSQL database write one after the other; the schema must be there.
+
+        Every transaction is serializable with or without this. Without it most of those that run at the same time
+        are undone by one another and done again, because identifiers are random and any two write to the same pages.
+        """
+        self._takes_turns = self.kind != SQLITE
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(db, ...)` in a transaction; when this returns, it is committed and on disk.
@@ -227,13 +261,26 @@ class Database:
         What `fn` raises is raised here, and nothing of it was kept. Besides: `StorageFull`, `DatabaseBusy`,
         `DatabaseUnavailable`. A caller that is cancelled takes back a transaction only if it has not begun.
         """
-        job = _Job(lambda db: fn(db, *args, **kwargs), asyncio.get_running_loop(), rows.is_deferring(fn))
+        job = self._job(fn, args, kwargs)
         self._submit(job)
         return cast(T, await cast("asyncio.Future[Any]", job.future))
 
+    async def write_bulk(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for what comes in quantity and for which nobody sits and waits: what `write` was given passes it.
+
+        It has its turn all the same, however much passes.
+        """
+        job = self._job(fn, args, kwargs)
+        self._submit(job, is_bulk=True)
+        return cast(T, await cast("asyncio.Future[Any]", job.future))
+
+    def _job(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Job:
+        is_deferring = rows.is_deferring(fn)
+        return _Job(lambda db: fn(db, *args, **kwargs), asyncio.get_running_loop(), is_deferring=is_deferring)
+
     def write_sync(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for a thread that may wait (a command, a test); never on an event loop or a database thread."""
-        job = _Job(lambda db: fn(db, *args, **kwargs), None, rows.is_deferring(fn))
+        job = _Job(lambda db: fn(db, *args, **kwargs), None, is_deferring=rows.is_deferring(fn))
         self._submit(job)
         return cast(T, cast("Future[Any]", job.future).result())
 
@@ -277,7 +324,7 @@ class Database:
                 return
             self._is_closed = True
             for _ in self._writers:
-                self._queue.put(None)
+                self._turns.end()
         self._readers.shutdown(wait=True)
         self._engines.reader.dispose()
         for thread in self._writers:
@@ -290,11 +337,11 @@ class Database:
         """`close`, without stopping the event loop."""
         await asyncio.to_thread(self.close)
 
-    def _submit(self, job: _Job | _Maintenance) -> None:
+    def _submit(self, job: _Job | _Maintenance, *, is_bulk: bool = False) -> None:
         with self._gate:  # nothing may enter the queue behind the writers' signal to end
             if self._is_closed:
                 raise DatabaseUnavailable("database-closed", "The database was closed: the node is stopping.")
-            self._queue.put(job)
+            self._turns.put(job, is_bulk=is_bulk)
 
     def _submit_read(self, call: Callable[[Connection], T]) -> Future[T]:
         with self._gate:
@@ -316,10 +363,13 @@ class Database:
 
     def _work(self) -> None:
         connection: Connection | None = None
-        is_last = False
-        while not is_last:
-            group, maintenance, is_last = self._take()
-            connection = self._run_group(connection, group)
+        while (first := self._turns.take()) is not None:
+            item, is_bulk = first
+            if isinstance(item, _Job):
+                group, maintenance = self._take_group(item, is_bulk)
+                connection = self._run_group(connection, group, is_bulk)
+            else:
+                maintenance = item
             if maintenance is not None:
                 connection = self._run_maintenance(connection, maintenance)
             # SQLite keeps its one connection; a server's is asked for anew, so that the pool notices a lost one.
@@ -328,36 +378,41 @@ class Database:
         if connection is not None:
             connection.close()
 
-    def _take(self) -> tuple[list[_Job], _Maintenance | None, bool]:
-        """What waits, in its order: a group of jobs, and what ended it besides its size."""
-        group: list[_Job] = []
-        item = self._queue.get()
-        while True:
+    def _take_group(self, first: _Job, is_bulk: bool) -> tuple[list[_Job], _Maintenance | None]:
+        """What waits, in its order: a group of jobs, and what ended it besides its size. Bulk grows while it runs."""
+        group = [] if first.future.cancelled() else [first]
+        while not is_bulk and len(group) < GROUP_MAX_JOBS:
+            item = self._turns.take_another(is_bulk)
             if item is None:
-                return group, None, True
+                break
             if isinstance(item, _Maintenance):
-                return group, item, False
+                return group, item
             if not item.future.cancelled():
                 group.append(item)
-            if len(group) >= GROUP_MAX_JOBS:
-                return group, None, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return group, None, False
+        return group, None
 
-    def _run_group(self, connection: Connection | None, group: list[_Job]) -> Connection | None:
+    def _grow(self, group: list[_Job], begun: float) -> None:
+        """Another one of bulk joins the group that runs, unless that has lasted long enough."""
+        while len(group) < GROUP_MAX_JOBS and time.monotonic() - begun < _BULK_SECONDS:
+            item = self._turns.take_another(is_bulk=True)
+            if item is None:
+                return
+            if isinstance(item, _Job) and not item.future.cancelled():  # maintenance is never bulk
+                group.append(item)
+                return
+
+    def _run_group(self, connection: Connection | None, group: list[_Job], is_bulk: bool) -> Connection | None:
         if not group:
             return connection
         for attempt in range(_GROUP_TRIES):
             try:
                 connection = self._connect(connection)
-                self._transact(connection, group)
+                self._transact(connection, group, is_bulk=is_bulk)
             except BaseException as error:  # noqa: BLE001 - each job's own error is found below, carried to its caller
                 if attempt < _GROUP_TRIES - 1 and self._wait_after(error, attempt):
                     continue
                 meaning = _explained(error)
-                if len(group) == 1 and not is_conflict(error):
+                if len(group) == 1 and not _may_pass(error):
                     group[0].error = meaning
                 elif isinstance(meaning, DatabaseUnavailable):
                     # Whether it was committed may be unknown, and each would wait for the server once more.
@@ -390,13 +445,16 @@ class Database:
             connection.close()
         return self._engines.writer.connect()
 
-    def _transact(self, connection: Connection, group: list[_Job]) -> None:
+    def _transact(self, connection: Connection, group: list[_Job], *, is_bulk: bool = False) -> None:
         """Every job of the group is committed, or none; then its callbacks have run."""
+        begun = time.monotonic()
         callbacks: dict[object, Callable[[], None]] = {}
         connection.info[_AFTER_COMMIT] = callbacks
         connection.info[_SLOT] = self.slot
         rows.forget_group(connection)
         with connection.begin() as transaction:
+            if self._takes_turns and begun >= self._no_turns_until:
+                self._wait_for_writers(connection)
             for job in group:
                 job.error = None
                 if not job.is_deferring:
@@ -406,6 +464,8 @@ class Database:
                 job.result = job.call(connection)
                 if not transaction.is_active or not self._is_begun(connection):
                     raise RuntimeError("the transaction was ended by a function handed to the database")
+                if is_bulk and job is group[-1]:
+                    self._grow(group, begun)
             rows.flush_group(connection)
             faults.point("before-commit")
         faults.point("after-commit")
@@ -415,6 +475,16 @@ class Database:
                 callback()
             except Exception as error:  # noqa: BLE001 - the transaction is committed; its callers must hear so
                 log.error("after_commit_failed", error_type=type(error).__name__)
+
+    def _wait_for_writers(self, connection: Connection) -> None:
+        try:
+            connection.exec_driver_sql(_WAIT_FOR_WRITERS)
+        except DBAPIError as error:
+            if not is_lock_timeout(error):
+                raise
+            self._no_turns_until = time.monotonic() + _NO_TURNS_SECONDS
+            log.warning("database_turn_missed")
+            raise _TurnMissed from error
 
     def _is_begun(self, connection: Connection) -> bool:
         # SQLite rolls back by itself on some errors. Had a function swallowed one, what follows would be committed
@@ -438,12 +508,17 @@ class Database:
 
     def _wait_after(self, error: BaseException, attempt: int) -> bool:
         """True, after a pause, when the same again may succeed."""
-        if not is_conflict(error):
+        if not _may_pass(error):
             return False
         self.conflict_count += 1
         pause = min(_CONFLICT_WAIT_SECONDS * 2**attempt, _CONFLICT_WAIT_MAX_SECONDS)
         time.sleep(pause * (0.5 + self._chance() / 2))
         return True
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same again may succeed: a conflict, or a turn that is not waited for a second time."""
+    return isinstance(error, _TurnMissed) or is_conflict(error)
 
 
 def _deliver(group: list[_Job]) -> None:

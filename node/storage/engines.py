@@ -224,6 +224,11 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("40001", "40P01")
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "55P03"
+
+
 def explain(error: BaseException) -> NodeError | None:
     """What a driver's error means to us, or None when it is a plain one (a broken constraint, a wrong statement)."""
     cause = error.orig if isinstance(error, DBAPIError) else error

@@ -9,11 +9,11 @@ execution (names, types, a result object) several times what SQLite does. So bot
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import Connection, Dialect, Select, Table, insert
+from sqlalchemy import Connection, Dialect, Select, Table, UpdateBase, insert
 from sqlalchemy.dialects.sqlite import Insert as Upsert
 from sqlalchemy.types import TypeEngine
 
@@ -26,6 +26,7 @@ _ORDER: Final = (threads, releases, messages, bodies, outbox, referrals, followu
 _DEFERRED: Final = "staffetta_deferred"
 
 __all__ = [
+    "Change",
     "Pending",
     "Question",
     "Upsert",
@@ -135,29 +136,34 @@ class _Prepared:
     values: tuple[tuple[str, Callable[[Any], Any] | None], ...]
 
 
-_PREPARED: Final[dict[tuple[str, Table, tuple[str, ...]], _Prepared]] = {}
+_PREPARED: Final[dict[tuple[str, Table, tuple[str, ...], bool], _Prepared]] = {}
 
 
-def insert_rows(db: Connection, table: Table, added: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns."""
+def insert_rows(db: Connection, table: Table, added: Sequence[Mapping[str, Any]], *, once: bool = False) -> None:
+    """Insert rows that all have the same columns. `once`: one that is there already is left as it is.
+
+    On SQLite a broken constraint is the driver's own error: nobody catches one of these.
+    """
     columns = tuple(added[0])
-    key = (db.dialect.name, table, columns)
+    key = (db.dialect.name, table, columns, once)
     prepared = _PREPARED.get(key)
     if prepared is None:
-        prepared = _PREPARED[key] = _prepare(db.dialect, table, columns)
+        prepared = _PREPARED[key] = _prepare(db.dialect, table, columns, once=once)
     if any(len(row) != len(columns) for row in added):
         raise ValueError(f"rows for {table.name} have different columns")
     values = prepared.values
     if prepared.takes_names:
         named = [{name: row[name] if store is None else store(row[name]) for name, store in values} for row in added]
         db.exec_driver_sql(prepared.sql, named)
-    else:
-        placed = [tuple([row[name] if store is None else store(row[name]) for name, store in values]) for row in added]
-        db.exec_driver_sql(prepared.sql, placed)
+        return
+    placed = [tuple([row[name] if store is None else store(row[name]) for name, store in values]) for row in added]
+    driver: Any = db.connection.driver_connection
+    driver.executemany(prepared.sql, placed)
 
 
-def _prepare(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> _Prepared:
-    compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
+def _prepare(dialect: Dialect, table: Table, columns: tuple[str, ...], *, once: bool) -> _Prepared:
+    statement: Any = upsert(dialect.name, table).on_conflict_do_nothing() if once else insert(table)
+    compiled = statement.compile(dialect=dialect, column_keys=list(columns))
     names = compiled.positiontup if compiled.positional else list(columns)
     if sorted(names or ()) != sorted(columns):
         raise ValueError(f"rows for {table.name} have other columns than the table, or it has defaults of its own")
@@ -170,39 +176,109 @@ def _stored_as(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] 
 
 
 class Question:
-    """A select that is asked for every decision. Its parameters are single values, none of them a list.
+    """A select that is asked for every message. A parameter that `expanding` names is a list, not an empty one.
 
     On SQLite it goes straight to the driver; elsewhere SQLAlchemy asks, because it has to tell a conflict there.
     """
 
-    __slots__ = ("_ask", "_select")
+    __slots__ = ("_prepared", "_select")
 
     def __init__(self, statement: Select[Any]) -> None:
         self._select = statement
-        self._ask: Callable[[Any, Mapping[str, Any]], Any] | None = None
+        self._prepared: _Direct | None = None
 
     def first(self, db: Connection, parameters: Mapping[str, Any]) -> Any:
         """The first row, its columns as attributes, or None."""
         if db.dialect.name != "sqlite":
             return db.execute(self._select, parameters).first()
-        if self._ask is None:
-            self._ask = _through_driver(self._select, db.dialect)
-        return self._ask(db.connection.driver_connection, parameters)
+        prepared = self._prepare(db)
+        row = prepared.execute(db, parameters).fetchone()
+        return None if row is None else prepared.read(row)
+
+    def all(self, db: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """Every row, its columns as attributes."""
+        if db.dialect.name != "sqlite":
+            return db.execute(self._select, parameters).all()
+        prepared = self._prepare(db)
+        return [prepared.read(row) for row in prepared.execute(db, parameters).fetchall()]
+
+    def _prepare(self, db: Connection) -> _Direct:
+        if self._prepared is None:
+            self._prepared = _Direct(self._select, db.dialect, self._select.selected_columns)
+        return self._prepared
 
 
-def _through_driver(statement: Select[Any], dialect: Dialect) -> Callable[[Any, Mapping[str, Any]], Any]:
-    compiled = statement.compile(dialect=dialect)
-    sql, fixed = str(compiled), dict(compiled.params)
-    given = [(name, _stored_as(compiled.binds[name].type, dialect)) for name in compiled.positiontup or ()]
-    columns = statement.selected_columns
-    row_of: Any = namedtuple("Answer", [column.key for column in columns])  # type: ignore[misc]  # names are data here
-    readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+class Change:
+    """An update, a delete or an insert that is carried out for every message; as `Question` is asked.
 
-    def ask(driver: Any, parameters: Mapping[str, Any]) -> Any:
-        values = {**fixed, **parameters}
-        row = driver.execute(sql, [values[n] if store is None else store(values[n]) for n, store in given]).fetchone()
-        if row is None:
-            return None
-        return row_of._make([value if read is None else read(value) for value, read in zip(row, readers, strict=True)])
+    What it may break is told as the driver tells it: not for one whose broken constraint somebody catches.
+    """
 
-    return ask
+    __slots__ = ("_prepared", "_statement")
+
+    def __init__(self, statement: UpdateBase) -> None:
+        self._statement = statement
+        self._prepared: _Direct | None = None
+
+    def run(self, db: Connection, *parameters: Mapping[str, Any]) -> None:
+        """Carry it out, once for each set of parameters; with a list among them there is one set."""
+        if db.dialect.name != "sqlite":
+            db.execute(self._statement, list(parameters) if len(parameters) > 1 else parameters[0])
+            return
+        if self._prepared is None:
+            self._prepared = _Direct(self._statement, db.dialect, ())
+        for each in parameters:
+            self._prepared.execute(db, each)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A statement for lists of certain lengths: its text, and where each value in it comes from."""
+
+    sql: str
+    #: The parameter, the place in it if it is a list, and how it is stored.
+    given: tuple[tuple[str, int | None, Callable[[Any], Any] | None], ...]
+
+
+class _Direct:
+    """A statement as SQLite's driver takes it. A list is filled up to a power of two: few forms have to be compiled."""
+
+    __slots__ = ("_compiled", "_fixed", "_forms", "_lists", "_readers", "_row", "_stores")
+
+    def __init__(self, statement: Any, dialect: Dialect, columns: Iterable[Any]) -> None:
+        self._compiled = statement.compile(dialect=dialect)
+        self._fixed: dict[str, Any] = dict(self._compiled.params)
+        self._lists = tuple(name for bind, name in self._compiled.bind_names.items() if bind.expanding)
+        self._stores = {name: _stored_as(bind.type, dialect) for bind, name in self._compiled.bind_names.items()}
+        self._forms: dict[tuple[int, ...], _Form] = {}
+        found = list(columns)
+        self._row: Any = namedtuple("Answer", [column.key for column in found])  # type: ignore[misc]  # names are data here
+        self._readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in found]
+
+    def execute(self, db: Connection, parameters: Mapping[str, Any]) -> Any:
+        values = {**self._fixed, **parameters}
+        for name in self._lists:
+            filled = list(values[name])
+            values[name] = filled + filled[-1:] * ((1 << (len(filled) - 1).bit_length()) - len(filled))
+        lengths = tuple([len(values[name]) for name in self._lists])
+        form = self._forms.get(lengths)
+        if form is None:
+            form = self._forms[lengths] = self._compile(values)
+        given = []
+        for name, place, store in form.given:
+            value = values[name] if place is None else values[name][place]
+            given.append(value if store is None else store(value))
+        driver: Any = db.connection.driver_connection
+        return driver.execute(form.sql, given)
+
+    def read(self, row: Sequence[Any]) -> Any:
+        readers = self._readers
+        return self._row._make([v if read is None else read(v) for v, read in zip(row, readers, strict=True)])
+
+    def _compile(self, values: Mapping[str, Any]) -> _Form:
+        expanded = self._compiled.construct_expanded_state(values)
+        places = {name: (name, None) for name in expanded.positiontup}
+        for name in self._lists:
+            places |= {each: (name, place) for place, each in enumerate(expanded.parameter_expansion[name])}
+        given = tuple((*places[name], self._stores[places[name][0]]) for name in expanded.positiontup)
+        return _Form(expanded.statement, given)

@@ -8,7 +8,9 @@ quota before the body is read, framing before anything is opened. Towards the ou
 
 from __future__ import annotations
 
+import asyncio
 import time
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -100,7 +102,8 @@ class PeerEndpoints:
             return _plain(400, "empty")
         now = self._clock.now()
         try:
-            received = await inbox.take_in(self._database, self._here, self._hooks, now, raws)
+            unwrapped = await self._unwrap(now, raws)
+            received = await inbox.take_in(self._database, self._here, self._hooks, now, raws, unwrapped)
         except StorageFull:
             return self._refuse(507, "storage-full", 60)
         except StorageError:
@@ -114,6 +117,16 @@ class PeerEndpoints:
         faults.point("before-answer")
         metrics.request_seconds.observe(time.perf_counter() - begun)
         return web.Response(body=answer, content_type="application/octet-stream")
+
+    async def _unwrap(self, now: datetime, raws: list[bytes]) -> inbox.Unwrapped | None:
+        """Open them before the transaction; None if one breaks our own code, which `take_in` then looks for."""
+        try:
+            if inbox.is_bulk(raws):  # pages and other requests go on meanwhile
+                return await asyncio.to_thread(inbox.unwrap, self._here, now, raws)
+            return inbox.unwrap(self._here, now, raws)
+        except Exception as error:  # noqa: BLE001  a poison message must not stop the ones beside it
+            log.error("unwrapping_failed", kind=type(error).__name__)
+            return None
 
     async def take_invite(self, request: web.Request) -> web.Response:
         """An agency shows an invite. A wrong secret, an old and a used one get the same answer."""

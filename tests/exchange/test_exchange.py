@@ -199,6 +199,8 @@ def test_one_message_that_fails_does_not_stop_those_beside_it(pair: Pair, monkey
         async def write(self, fn: Any, *args: Any) -> Any:
             return shelter.store.write(fn, *args)
 
+        write_bulk = write
+
     import asyncio
 
     taking = inbox.take_in(Direct(), shelter.here, shelter.mail, START, framing.unframe(dispatch.body))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from node.exchange import inbox, outbox
+from node.exchange import inbox, outbox, peers
 from node.exchange.client import TransportError
 from node.exchange.worker import Worker
 from node.storage.tables import Lane, agencies
@@ -41,11 +41,19 @@ class Directly:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.prompt: list[str] = []
+        self.bulk: list[str] = []
 
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.prompt.append(fn.__name__)
         return self._store.write(fn, *args, **kwargs)
 
-    read = write
+    async def write_bulk(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.bulk.append(fn.__name__)
+        return self._store.write(fn, *args, **kwargs)
+
+    async def read(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._store.write(fn, *args, **kwargs)
 
 
 class Line:
@@ -80,7 +88,11 @@ class Still:
 
 
 def make_worker(ngo: Agency, line: Line) -> Worker:
-    worker = Worker(Directly(ngo.store), ngo.here, ngo.mail, line, Still(line), lambda: 0.5)  # type: ignore[arg-type]
+    return worker_on(Directly(ngo.store), ngo, line)
+
+
+def worker_on(database: Directly, ngo: Agency, line: Line) -> Worker:
+    worker = Worker(database, ngo.here, ngo.mail, line, Still(line), lambda: 0.5)  # type: ignore[arg-type]
     ngo.here.wake, ngo.here.wake_alerts = worker.wake, worker.wake_alerts
     return worker
 
@@ -163,3 +175,51 @@ def test_the_lanes_are_claimed_apart(two: tuple[Agency, Agency]) -> None:
     assert claim(first=Lane.NORMAL, last=Lane.FILES) == ["hello"]
     assert ngo.store.read(outbox.waiting_alerts, START) == []
     assert ngo.store.read(outbox.waiting_alerts, START + outbox.LEASE) == [police.id]
+
+
+async def test_only_what_is_sent_in_quantity_lets_others_pass(two: tuple[Agency, Agency]) -> None:
+    ngo, police = two
+    database, line = Directly(ngo.store), Line(police)
+    worker = worker_on(database, ngo, line)
+    queue_hellos(ngo, police, 3)
+    await worker.rest()
+    assert database.prompt == [] and set(database.bulk) == {"claim", "settle"}
+    database.bulk.clear()
+    raise_one(ngo, police)
+    line.is_cut = True
+    await worker.rest()
+    line.is_cut, line.now = False, START + timedelta(seconds=10)
+    await worker.rest()
+    assert database.bulk == [] and set(database.prompt) == {"claim", "fail", "settle"}
+    assert arrived(police) == 1
+
+
+@pytest.mark.parametrize(("count", "is_bulk"), [(1, False), (4, False), (5, True), (128, True)])
+async def test_a_small_request_overtakes_a_large_one_where_it_comes(
+    two: tuple[Agency, Agency], count: int, is_bulk: bool
+) -> None:
+    ngo, police = two
+    queue_hellos(ngo, police, count)
+    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    assert dispatch is not None
+    database = Directly(police.store)
+    raws = framing.unframe(dispatch.body)
+    unwrapped = inbox.unwrap(police.here, START, raws)
+    got = await inbox.take_in(database, police.here, police.mail, START, raws, unwrapped)  # type: ignore[arg-type]
+    assert got.applied == count
+    assert (database.bulk, database.prompt) == ((["receive"], []) if is_bulk else ([], ["receive"]))
+
+
+async def test_what_was_opened_before_its_sender_was_blocked_is_opened_again(two: tuple[Agency, Agency]) -> None:
+    ngo, police = two
+    queue_hellos(ngo, police, 2)
+    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    assert dispatch is not None
+    raws = framing.unframe(dispatch.body)
+    unwrapped = inbox.unwrap(police.here, START, raws)
+    assert len(unwrapped.opened) == 2
+    police.store.write(peers.block, police.here, ngo.id)
+    police.reload(START)
+    database = Directly(police.store)
+    got = await inbox.take_in(database, police.here, police.mail, START, raws, unwrapped)  # type: ignore[arg-type]
+    assert (got.applied, sum(got.refused.values())) == (0, 2)

@@ -38,10 +38,11 @@ SECONDS = 90
 class Flow(threading.Thread):
     """Keeps referring people, and alerts a liaison, whatever the node does; notes what it was told is done."""
 
-    def __init__(self, sender: RealNode, recipient: RealNode, *, liaison: bool = False) -> None:
+    def __init__(self, sender: RealNode, recipient: RealNode) -> None:
         super().__init__(daemon=True)
-        consent = {**FORM["consent"], "purposes": ["law-enforcement"]} if liaison else FORM["consent"]
-        self.sender, self.body, self.liaison = sender, {"form": form(recipient, consent=consent)}, liaison
+        self.liaison = recipient.kind != "NGO"
+        consent = {**FORM["consent"], "purposes": ["law-enforcement"]} if self.liaison else FORM["consent"]
+        self.sender, self.body = sender, {"form": form(recipient, consent=consent)}
         to = {"agency": recipient.agency, "desk": recipient.desk}
         self.alert = {**ALERT, "from_desk": sender.desk, "to": to}
         self.told: list[str] = []
@@ -63,7 +64,7 @@ class Flow(threading.Thread):
 def test_fifty_kills_and_every_referral_and_alert_is_delivered_exactly_once(tmp_path: Path) -> None:
     rng = random.Random(20270301)
     sender, recipient = make_pair(tmp_path, ("NGO", "LawEnforcement"))
-    flow = Flow(sender, recipient, liaison=True)
+    flow = Flow(sender, recipient)
     flow.start()
     begun, killed, at = time.monotonic(), Counter[str](), Counter[str]()
     points = {key: list(names) * 5 for key, names in POINTS.items()}

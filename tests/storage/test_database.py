@@ -155,6 +155,48 @@ async def test_more_than_a_group_holds_is_written_all_the_same_in_its_order(embe
     assert order == list(range(count))
 
 
+async def test_what_somebody_waits_for_overtakes_all_the_bulk_that_was_queued_before(embedded: Database) -> None:
+    order: list[int] = []
+
+    def remember(db: Connection, number: int) -> None:
+        order.append(add(db, number))
+
+    with Held(embedded):
+        tasks = [asyncio.create_task(embedded.write_bulk(remember, number)) for number in range(200)]
+        await asyncio.sleep(0)
+        alert = asyncio.create_task(embedded.write(remember, 1000))
+        await asyncio.sleep(0)
+        assert embedded.waiting_count == 201
+    await alert
+    await asyncio.gather(*tasks)
+    assert order == [1000, *range(200)]
+
+
+async def test_bulk_has_its_turn_however_much_overtakes_it(embedded: Database) -> None:
+    order: list[int] = []
+
+    def remember(db: Connection, number: int) -> None:
+        order.append(add(db, number))
+
+    count = 3 * GROUP_MAX_JOBS
+    with Held(embedded):
+        tasks = [asyncio.create_task(embedded.write_bulk(remember, 1000))]
+        tasks += [asyncio.create_task(embedded.write(remember, number)) for number in range(count)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order.index(1000) == GROUP_MAX_JOBS, "after the first group that passed it"
+
+
+async def test_a_refused_one_in_bulk_fails_alone(database: Database) -> None:
+    with Held(database):
+        jobs = [add_and_refuse if number % 5 == 0 else add for number in range(20)]
+        tasks = [asyncio.create_task(database.write_bulk(job, number)) for number, job in enumerate(jobs)]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes[::5]] == [Refused] * 4
+    assert await database.read(numbers) == [number for number in range(20) if number % 5]
+
+
 async def test_callbacks_run_after_the_commit_and_only_for_what_was_committed(database: Database) -> None:
     heard: list[tuple[int, list[int]]] = []
 
@@ -290,7 +332,10 @@ async def test_an_error_that_no_future_takes_still_reaches_the_caller(database: 
 async def test_closing_finishes_what_was_handed_in_and_refuses_what_follows(database_url: str) -> None:
     database = Database.open(database_url)
     database.write_sync(make_table)
-    tasks = [asyncio.create_task(database.write(add, number)) for number in range(10)]
+    tasks = [
+        asyncio.create_task((database.write_bulk if number % 2 else database.write)(add, number))
+        for number in range(10)
+    ]
     await asyncio.sleep(0)
     await database.aclose()
     assert await asyncio.gather(*tasks) == list(range(10))
@@ -527,6 +572,49 @@ async def test_a_conflict_with_another_process_is_tried_again(postgres_url: str)
         await asyncio.gather(*(database.write(count_up) for _ in range(25) for database in (first, second)))
         total = first.read_sync(lambda db: db.execute(text("SELECT body FROM notes")).scalar_one())
         assert total == "50"
+    finally:
+        first.close()
+        second.close()
+
+
+async def test_processes_that_take_turns_never_undo_one_another(postgres_url: str) -> None:
+    several = [Database.open(postgres_url) for _ in range(4)]
+    try:
+        several[0].write_sync(make_table)
+        several[0].write_sync(lambda db: db.execute(text("CREATE TABLE alembic_version (version_num TEXT)")).close())
+        several[0].write_sync(add, 1, "0")
+        for database in several:
+            database.take_turns()
+
+        def count_up(db: Connection) -> None:
+            body = db.execute(text("SELECT body FROM notes WHERE id = 1")).scalar_one()
+            db.execute(text("UPDATE notes SET body = :body WHERE id = 1"), {"body": str(int(body) + 1)})
+
+        await asyncio.gather(*(database.write(count_up) for _ in range(25) for database in several))
+        total = several[0].read_sync(lambda db: db.execute(text("SELECT body FROM notes")).scalar_one())
+        assert total == "100"
+        assert [database.conflict_count for database in several] == [0] * 4
+    finally:
+        for database in several:
+            database.close()
+
+
+async def test_a_process_that_stopped_in_its_turn_keeps_nobody_out(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_PG_LOCK_TIMEOUT_MS", 300)
+    first, second = Database.open(postgres_url), Database.open(postgres_url)
+    try:
+        first.write_sync(make_table)
+        first.write_sync(lambda db: db.execute(text("CREATE TABLE alembic_version (version_num TEXT)")).close())
+        for database in (first, second):
+            database.take_turns()
+        with Held(first):
+            assert await second.write(add, 1) == 1
+            assert await second.write_bulk(add, 2) == 2
+        assert second.conflict_count == 1, "it was waited for once"
+        assert await first.write(add, 3) == 3
+        assert await first.read(numbers) == [1, 2, 3]
     finally:
         first.close()
         second.close()

@@ -50,7 +50,7 @@ class Plans:
         connection.connection.driver_connection.set_trace_callback(self._hear)
 
     def _hear(self, statement: str) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
             self.direct.setdefault(re.sub(r"'[^']*'|\b\d+\b", "?", statement), statement)
 
     def explain_direct(self) -> None:
@@ -139,5 +139,6 @@ def test_what_is_claimed_comes_in_its_order_without_sorting(tmp_path: Path) -> N
     plans = Plans(ngo)
     refer(ngo, shelter)
     carry(ngo, shelter, START)
+    plans.explain_direct()
     (claim,) = (plan for statement, plan in plans.plans.items() if "body_sealed" in statement and "lane" in statement)
     assert not any("TEMP B-TREE" in step for step in claim), claim

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, update
 
 from node.storage import migrate, rows
 from node.storage.database import Database
@@ -83,3 +83,50 @@ def test_a_question_sees_its_own_transaction(database: Database) -> None:
         return before, question.first(db, {"chain": "main"}).at
 
     assert database.write_sync(write_and_ask) == (None, AT)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_a_question_about_a_list_of_any_length_answers_like_sqlalchemy(database: Database, count: int) -> None:
+    statement = (
+        select(audit.c.seq, audit.c.at)
+        .where(audit.c.seq.in_(bindparam("numbers", expanding=True)), audit.c.chain.in_(("main", "other")))
+        .where(audit.c.at <= bindparam("before"))
+        .order_by(audit.c.seq)
+    )
+    question = rows.Question(statement)
+    database.write_sync(lambda db: rows.insert_rows(db, audit, [{**ROW, "seq": number} for number in range(1, 8)]))
+    asked = {"numbers": list(range(1, count + 1)), "before": AT}
+    for _ in range(2):  # made, and made use of
+        found = [(row.seq, row.at) for row in database.read_sync(lambda db: question.all(db, asked))]
+        assert found == [tuple(row) for row in database.read_sync(lambda db: db.execute(statement, asked).all())]
+        assert len(found) == min(count, 7)
+
+
+def test_a_change_is_carried_out_for_each_set_of_values(database: Database) -> None:
+    values = {"basis": bindparam("said"), "at": bindparam("then")}
+    some = rows.Change(
+        update(audit).where(audit.c.seq.in_(bindparam("numbers", expanding=True))).values({"basis": "a", "at": AT})
+    )
+    each = rows.Change(update(audit).where(audit.c.seq == bindparam("number")).values(values))
+    later = AT + timedelta(hours=1)
+
+    def write(db: Connection) -> None:
+        rows.insert_rows(db, audit, [{**ROW, "basis": "before", "seq": number} for number in range(1, 6)])
+        some.run(db, {"numbers": [1, 2, 3]})
+        each.run(db, {"number": 3, "said": "b", "then": later}, {"number": 5, "said": None, "then": later})
+
+    database.write_sync(write)
+    query = select(audit.c.seq, audit.c.basis, audit.c.at).order_by(audit.c.seq)
+    found = [tuple(row) for row in database.read_sync(lambda db: db.execute(query).all())]
+    assert found == [(1, "a", AT), (2, "a", AT), (3, "b", later), (4, "before", AT), (5, None, later)]
+
+
+def test_a_row_that_is_there_already_is_left_as_it_is(database: Database) -> None:
+    first = {"content_hash": "2" * 64, "body_sealed": b"first"}
+
+    def write(db: Connection) -> bytes:
+        rows.insert_rows(db, bodies, [first], once=True)
+        rows.insert_rows(db, bodies, [{**first, "body_sealed": b"second"}], once=True)
+        return bytes(db.execute(select(bodies.c.body_sealed)).scalar_one())
+
+    assert database.write_sync(write) == b"first"
