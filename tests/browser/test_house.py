@@ -176,7 +176,7 @@ def test_one_sentence_comes_by_mail_when_nobody_looks(tmp_path: Path) -> None:
         alone = Alone(node)
         wanted = {"address": "work@example.invalid", "test": "yes"}
         assert ask(alone, "POST", "/me/channels", "posted", {"address": "nonsense"}).status == 422
-        assert ask(alone, "POST", "/me/channels", "posted", wanted).headers["location"] == "/me?done=mailed"
+        assert ask(alone, "POST", "/me/channels", "posted", wanted).headers["location"] == "/me?done=mailed#ways"
         assert len(box.kept) == 1
         node.client.request("DELETE", "/api/v1/session")
         for _ in range(5):

@@ -49,25 +49,25 @@ def use_passkey(who: Person, words: str = "") -> None:
 
 
 def test_a_passkey_signs_in_without_passphrase_or_code_until_it_is_removed(network: Network, meet: Meet) -> None:
-    hire(network, "tilda")
-    tilda = meet(network.lantern, "tilda")
-    plug_in(tilda)
-    add_passkey(tilda, "tilda", "invented telephone")
-    tilda.wait_for("Added.")
-    assert tilda.sees("invented telephone") and tilda.sees("opens your keys: no passphrase needed")
-    tilda.click("Sign out")
-    tilda.page.wait_for_url("**/signin**")
-    use_passkey(tilda)
-    tilda.wait_for("What waits for you today")
-    tilda.open("/cases")
-    assert "Cases" in tilda.page.title(), "her desk's keys are open"
-    tilda.open("/me/passkeys")
-    tilda.click("Remove invented telephone")
-    assert tilda.sees("You have none yet.")
-    tilda.click("Sign out")
-    use_passkey(tilda)
-    tilda.wait_for("This passkey was not accepted.")
-    assert [fault for fault in tilda.faults if "401" not in fault] == [], "the page's policy refused nothing"
+    hire(network, "thea")
+    thea = meet(network.lantern, "thea")
+    plug_in(thea)
+    add_passkey(thea, "thea", "invented telephone")
+    thea.wait_for("Added.")
+    assert thea.sees("invented telephone") and thea.sees("opens your keys: no passphrase needed")
+    thea.click("Sign out")
+    thea.page.wait_for_url("**/signin**")
+    use_passkey(thea)
+    thea.wait_for("What waits for you today")
+    thea.open("/cases")
+    assert "Cases" in thea.page.title(), "her desk's keys are open"
+    thea.open("/me/passkeys")
+    thea.click("Remove invented telephone")
+    assert thea.sees("You have none yet.")
+    thea.click("Sign out")
+    use_passkey(thea)
+    thea.wait_for("This passkey was not accepted.")
+    assert [fault for fault in thea.faults if "401" not in fault] == [], "the page's policy refused nothing"
 
 
 def test_a_device_without_a_secret_stands_in_place_of_the_code(network: Network, meet: Meet) -> None:
