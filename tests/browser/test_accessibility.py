@@ -139,6 +139,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "case backstop": ("ada", f"/cases/{sent['case']}/backstop"),
         "desk reach": ("ada", f"/desks/{lantern.node.desk}/reach"),
         "lock": ("ada", "/lock"),
+        "retire": ("ada", "/retire"),
         "missing": ("ada", "/nothing"),
         "signin": ("", "/signin"),
         "enrol": ("", "/enrol"),

@@ -145,7 +145,6 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     ("POST", "/programmes/" + "0" * 32 + "/people", "{}"): {"supervisor", "director"},
     ("POST", "/staff/" + "0" * 32 + "/passkeys/remove", "{}"): {"administrator", "director"},
     ("POST", "/peers/" + "0" * 64 + "/silence", '{"hours":72}'): {"supervisor", "director", "administrator"},
-    ("POST", "/alerts", json.dumps(ALERT)): {"caseworker", "intake", "supervisor", "volunteer"},
     ("GET", "/retirement", ""): {"director", "administrator"},
     ("POST", "/retirement", "{}"): {"director", "administrator"},
     ("POST", "/retirement/agree", '{"hand_over":true}'): {"director", "administrator"},
@@ -169,6 +168,16 @@ def test_only_who_runs_the_agency_locks_it_or_signs_everybody_out(
                 assert refusal(person, "POST", path, {}) == "forbidden", role
             assert refusal(person, "POST", "/local/lock", {}) == "not-found", "only on the node's own machine"
     assert pair[0].client.get("/api/v1/session")["roles"], "nobody was signed out"
+
+
+def test_who_may_alert_a_liaison_gets_as_far_as_the_agency(
+    pair: tuple[RealNode, RealNode], people: dict[str, Client]
+) -> None:
+    for role, person in people.items():
+        may = role in ("caseworker", "intake", "supervisor", "volunteer")
+        expected = "peer-unknown" if may else "forbidden"
+        assert refusal(person, "POST", "/alerts", {**ALERT, "from_desk": pair[0].desk}) == expected, role
+        assert refusal(person, "POST", "/alerts", ALERT) == "forbidden", "there is no such desk"
 
 
 def test_a_request_has_a_number_that_is_ours(pair: tuple[RealNode, RealNode]) -> None:
@@ -274,7 +283,7 @@ ELSEWHERE = {
     "/backstop/{card}/take-over",
     "/cases/{case}/backstop", "/peers/{agency}/telephoned", "/desks/{desk}/channels", "/desks/{desk}/duty",
     "/desks/{desk}/duty/{turn}/remove", "/followups/{followup}/decide", "/outside-alerts", "/outside-alerts/{alert}",
-    "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/staff/signout",
+    "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/staff/signout", "/alerts",
 }  # fmt: skip
 
 
