@@ -13,10 +13,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from node.errors import ConfigError
-from node.exchange.client import check_address
 from node.office import services
-from node.office.post import Post
-from node.office.services import Reach
+from node.office.services import Post, Reach
 from node.place import Duty
 from protocol.errors import LocalError
 
@@ -107,6 +105,9 @@ def with_database(text: str, wanted: Database) -> str:
 
 def load(data_dir: Path) -> Config:
     """Read the settings of a data folder. Raises ConfigError that names what is wrong and what to write instead."""
+    # Here and not above: it brings the whole client with it, which most commands never need.
+    from node.exchange.client import check_address
+
     path = data_dir / NAME
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

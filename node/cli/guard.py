@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from node import config
 from node.cli.client import Client
 from node.cli.context import Settings, pass_settings
 from node.cli.output import show
@@ -45,6 +44,8 @@ def unlock(settings: Settings) -> None:
 
 def _at_the_machine(settings: Settings, path: str, field: str, decide: Callable[..., T]) -> Any:
     """Ask the node that runs; if none does, decide in its database, so that it starts locked or open."""
+    from node import config
+
     config.load(settings.data_dir)
     try:
         return Client(settings.data_dir).post(path)[field]

@@ -10,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import aiosmtplib
-import msgspec
 
 from node.clock import Clock
 from node.errors import NodeError
 from node.office import services
 from node.office.channels import Way
-from node.office.services import Reach
+from node.office.services import Post, Reach
 from node.storage import files
 from node.storage.tables import ChannelKind
 
@@ -29,17 +28,6 @@ SENTENCE: Final = "There is something to read."
 TIMEOUT_SECONDS: Final = 20
 #: A service is asked on a thread of its own, so that one that hangs keeps neither mail nor anybody's sign-in waiting.
 _THREADS: Final = ThreadPoolExecutor(max_workers=4, thread_name_prefix="service")
-
-
-class Post(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The mail server for notifications; none if `host` is empty. Without TLS only on this machine."""
-
-    host: str = ""
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 465
-    security: Literal["tls", "starttls", "none"] = "tls"
-    sender: str = ""
-    username: str | None = None
-    password_file: str | None = None
 
 
 class PostError(NodeError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -28,6 +28,17 @@ TARGETS_MAX: Final = 5
 _OPTIONS: Final = frozenset({"to", "from", "auth", "token", "priority"})
 _SCHEMA: Final = re.compile(r"([a-z0-9]+)://[!-~]+")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Post(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The mail server for notifications; none if `host` is empty. Without TLS only on this machine."""
+
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 465
+    security: Literal["tls", "starttls", "none"] = "tls"
+    sender: str = ""
+    username: str | None = None
+    password_file: str | None = None
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
