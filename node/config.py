@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -216,6 +215,8 @@ def _refuse_unknown(path: Path, raw: dict[str, object]) -> None:
 
 
 def _nearest(name: str, known: object) -> str:
+    import difflib  # for somebody who mistyped a setting, and nobody else
+
     close = difflib.get_close_matches(name, list(known), 1)  # type: ignore[call-overload]  # any iterable of names
     return f" Did you mean {close[0]}?" if close else ""
 

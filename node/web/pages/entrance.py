@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import segno
 from aiohttp import web
 from markupsafe import Markup
 
@@ -186,6 +185,8 @@ async def _enrolled(visit: Visit, enrolled: staff.Enrolled) -> web.Response:
 
 def qr_code(text: str) -> Markup:
     """A QR code as inline SVG, without styles."""
+    import segno  # once in the life of an account
+
     return Markup(segno.make(text, micro=False).svg_inline(scale=5, border=2, light="white"))  # noqa: S704  our own SVG
 
 
