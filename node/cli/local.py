@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import shutil
 import sys
 import tomllib
@@ -220,8 +221,11 @@ def _now(data_dir: Path) -> datetime:
 @pass_settings
 def serve(settings: Settings, workers: int | None, role: str | None) -> None:
     """Run the node until it is told to stop (Ctrl-C, SIGTERM). Logs are JSON lines on standard output."""
+    # What is imported stays for good: collecting in between costs a tenth of the start (measured) and finds nothing.
+    gc.disable()
     from node import app, log
 
+    gc.enable()
     loaded = config.load(settings.data_dir)
     chosen = loaded.processes
     chosen = config.Processes(count=workers or chosen.count, role=Duty(role) if role else chosen.role)
