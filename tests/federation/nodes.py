@@ -64,7 +64,7 @@ class RealNode(DemoAgency):
             cwd=self.folder,
         )
 
-    def wait(self, seconds: float = 120) -> bool:
+    def wait(self, seconds: float = 30) -> bool:
         """Whether the node answered before it ended or the time was over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.is_running():
