@@ -257,6 +257,7 @@ def backed_up(root: Path, count: int) -> dict[str, float]:
     printed: dict[str, dict[str, Any]] = {}
     sender, receiver = meet(root, printed=printed)
     try:
+        sender.stop()
         load(sender, receiver, 5, "latency")
         receiver.stop()
         fill(receiver, count)
