@@ -19,7 +19,7 @@ from sqlalchemy import Connection, insert, select
 
 from bench.measure import cpu_seconds, percentile, pss_mib
 from node import app, config, log, watch
-from node.casework import cases, consents, referrals
+from node.casework import cases, consents, plans, referrals
 from node.exchange.hooks import Ended
 from node.office.actor import Actor
 from node.office.roster import desks_of
@@ -39,6 +39,7 @@ DETAILS = Details(
     limits_told_first=True,
     told_back=True,
 )
+PLANNED_AT_ONCE = 10_000
 #: Callers at once: enough that the writer always has a full group.
 CALLERS = 64
 
@@ -85,6 +86,8 @@ def prepare(db: Connection, node: app.Node, actor: Actor, desk: str, count: int)
     pairs = [(crypto.new_id(), crypto.new_id()) for _ in range(count)]
     db.execute(insert(cases.cases), [{**case_row, "id": case} for case, _ in pairs])
     db.execute(insert(consents.releases), [{**row, "id": rel, "case_id": case} for case, rel in pairs])
+    while plans.plan_missing(db, here, now, PLANNED_AT_ONCE):
+        pass  # as each case has been given its follow-ups when it is opened
     return pairs
 
 
