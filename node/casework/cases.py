@@ -21,6 +21,8 @@ from protocol.codes import Risk, Role, Section
 from protocol.errors import LocalError
 
 LIST_MAX: Final = 200
+#: Who may open a case.
+OPENERS: Final = (Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
 #: A closed case has been kept for as long as the agency keeps them: erase it, or say why not.
 RETENTION_TASK: Final = "retention-due"
 #: Cases that one search opens: a few milliseconds for ten.
@@ -39,7 +41,7 @@ def open_case(
     programme_id: str | None = None,
 ) -> str:
     """A case is open at this desk, in a programme, with the actor responsible. Returns its id."""
-    actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
+    actor.require_role(*OPENERS)
     actor.require_desk(desk_id)
     case_id = new_case(db, now, desk_id=desk_id, staff_id=actor.staff_id, risk=risk, programme_id=programme_id)
     if sections:
@@ -115,9 +117,9 @@ def find(db: Connection, here: Here, actor: Actor, wanted: str) -> list[dict[str
     return found[:LIST_MAX]
 
 
-def codes(db: Connection, here: Here, actor: Actor, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """How the listed cases are called at their desk: the case code, else the name. Two queries, however many."""
-    found = dict.fromkeys((row["id"] for row in rows), "")
+def codes(db: Connection, here: Here, actor: Actor, case_ids: Iterable[str | None]) -> dict[str, str]:
+    """How these cases are called at their desk: the case code, else the name. Two queries, however many."""
+    found = dict.fromkeys((case_id for case_id in case_ids if case_id is not None), "")
     for case_id, sections in records.latest_of(db, here, actor, "case", list(found), Section.IDENTITY).items():
         identity = msgspec.json.decode(sections.get(Section.IDENTITY, b"{}"))
         found[case_id] = str(identity.get("case_code") or identity.get("name") or "")

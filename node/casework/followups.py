@@ -263,19 +263,17 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
         .limit(LIST_MAX)
     )
     calendar = office_calendar(here)
+    rows = [r for r in db.execute(query).mappings() if not actor.is_kept_out(r["thread_id"], r["case_id"])]
+    passed: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+    of_these = select(escalations.c.followup_id, escalations.c.rung, escalations.c.at, escalations.c.told)
+    for rung in db.execute(of_these.where(escalations.c.followup_id.in_(list(passed)))).mappings():
+        passed[rung["followup_id"]].append({name: rung[name] for name in ("rung", "at", "told")})
     found = []
-    for row in db.execute(query).mappings():
-        if actor.is_kept_out(row["thread_id"], row["case_id"]):
-            continue
+    for row in rows:
         steps = followup.ladder(row["due_at"], Risk(row["risk"]), calendar)
         ahead = [{"rung": step.name, "at": step.at, "tells": step.audience} for step in steps if step.at > now]
-        passed = db.execute(
-            select(escalations.c.rung, escalations.c.at, escalations.c.told).where(
-                escalations.c.followup_id == row["id"]
-            )
-        ).mappings()
         order = [step.name for step in steps]
-        found.append({**row, "ahead": ahead, "passed": sorted(map(dict, passed), key=lambda p: order.index(p["rung"]))})
+        found.append({**row, "ahead": ahead, "passed": sorted(passed[row["id"]], key=lambda p: order.index(p["rung"]))})
     return found
 
 

@@ -49,7 +49,7 @@ def list_open(
     """
     actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
     query = (
-        select(referrals, threads.c.peer, *show.PEER, desks.c.name.label("desk_name"))
+        select(referrals, threads.c.peer, threads.c.case_id, *show.PEER, desks.c.name.label("desk_name"))
         .join(threads, threads.c.id == referrals.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
         .join(desks, desks.c.id == referrals.c.desk_id)

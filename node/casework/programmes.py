@@ -227,7 +227,7 @@ def board(db: Connection, here: Here, actor: Actor, now: datetime, *, programme_
     rows = [r for r in standings(db, now, programme_id) if not actor.is_kept_out(r["id"])]
     calendar = office_calendar(here)
     ends_on = None if row.ends_on is None else date.fromisoformat(row.ends_on)
-    codes = cases.codes(db, here, actor, [r for r in rows if r["desk_id"] in actor.desks])
+    codes = cases.codes(db, here, actor, [r["id"] for r in rows if r["desk_id"] in actor.desks])
     shown = [
         {
             **r,

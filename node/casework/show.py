@@ -56,7 +56,7 @@ def list_referrals(
 ) -> list[dict[str, Any]]:
     """The referrals of the actor's desks: by urgency, then by clock. Headers only; nothing is opened."""
     query = (
-        select(rows, threads.c.peer, *PEER)
+        select(rows, threads.c.peer, threads.c.case_id, *PEER)
         .join(threads, threads.c.id == rows.c.thread_id)
         .join(agencies, agencies.c.agency == threads.c.peer)
         .where(rows.c.desk_id.in_(actor.desks), cases.visible(actor, threads.c.id, threads.c.case_id))
@@ -93,6 +93,7 @@ def summary(row: Any, now: datetime) -> dict[str, Any]:
     return {
         "id": row.id,
         "thread": row.thread_id,
+        "case": row.case_id,
         "side": row.side,
         "peer": row.peer,
         "peer_name": row.peer_name,

@@ -93,6 +93,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "referral": ("ada", f"/referrals/{sent['referral']}"),
         "correct": ("ada", f"/referrals/{sent['referral']}/correct"),
         "cases": ("ada", "/cases"),
+        "new case": ("ada", "/cases/new"),
         "case": ("ada", f"/cases/{sent['case']}"),
         "edit": ("ada", f"/cases/{sent['case']}/edit"),
         "kept out": ("ada", f"/referrals/{sent['referral']}/people"),

@@ -44,6 +44,26 @@ def test_a_spreadsheet_is_looked_at_taken_in_closed_and_opened_again(
     assert [fault for fault in carla.faults if "422" not in fault] == []
 
 
+def test_a_case_begins_without_a_referral_and_is_called_by_its_code_wherever_it_waits(
+    network: Network, meet: Meet
+) -> None:
+    carla = meet(network.lantern, "carla")
+    carla.open("/cases")
+    carla.click("New case", role="button")
+    carla.click("Open the case")
+    assert carla.sees("Give the case a code by which you know it again.")
+    carla.page.get_by_label("Case code").fill("OWN-INVENTED")
+    carla.click("Open the case")
+    assert carla.sees("The case is open. It has a next date.") and carla.sees("OWN-INVENTED")
+    carla.open("/followups")
+    assert carla.sees("OWN-INVENTED")
+    elsewhere = {"desk": "0" * 32, "identity.case_code": "NOT-HERE-INVENTED"}
+    refused = ask(network.lantern, "POST", "/cases/new", "carla", elsewhere)
+    assert refused.status in (403, 422)
+    assert "NOT-HERE-INVENTED" not in ask(network.lantern, "GET", "/cases", "sara").text
+    assert [fault for fault in carla.faults if "422" not in fault] == []
+
+
 def test_two_people_choose_how_long_closed_cases_are_kept(network: Network) -> None:
     lantern = network.lantern
     if "ruth" not in lantern.ids:

@@ -202,6 +202,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("POST", "/agencies/accept"): {"adam"},
     ("POST", "/agencies/{agency}/verify"): {"adam"},
     ("POST", "/agencies/{agency}/block"): {"adam"},
+    ("GET", "/cases/new"): {"carla", "irma", "sara"},
+    ("POST", "/cases/new"): {"carla", "irma", "sara"},
     ("GET", "/overview"): {"sara"},
     ("POST", "/overview"): {"sara"},
     ("GET", "/overview/counts.csv"): {"sara"},

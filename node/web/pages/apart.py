@@ -55,7 +55,7 @@ async def show_merge(visit: Visit) -> web.StreamResponse:
             "other": other,
             "other_sections": _decoded(other) if other else {},
             "rows": rows,
-            "codes": cases.codes(db, here, actor, rows),
+            "codes": cases.codes(db, here, actor, [row["id"] for row in rows]),
         }
 
     return visit.page("merge.html", visit.say("The same person"), **await visit.read(look))

@@ -17,6 +17,7 @@ from node.casework import (
     erasure,
     followups,
     outside,
+    plans,
     programmes,
     retention,
     show,
@@ -24,12 +25,15 @@ from node.casework import (
     subject,
 )
 from node.exchange import peers
-from node.office import staff
+from node.office import desks, staff
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
-from protocol.codes import Section
+from protocol.codes import Risk, Section
 from protocol.errors import LocalError
+
+#: What a case may begin with; the rest is added when it is needed.
+_BEGUN_WITH: Final = (Section.IDENTITY, Section.CONTACT, Section.SAFETY)
 
 
 async def list_cases(visit: Visit) -> web.StreamResponse:
@@ -39,11 +43,41 @@ async def list_cases(visit: Visit) -> web.StreamResponse:
         return {
             "rows": rows,
             "closed": closed,
-            "codes": cases.codes(db, visit.services.here, visit.actor, rows),
+            "codes": cases.codes(db, visit.services.here, visit.actor, [row["id"] for row in rows]),
             "names": staff.names(db),
         }
 
     return visit.page("cases.html", visit.say("Cases"), **await visit.read(look))
+
+
+async def show_new(visit: Visit) -> web.StreamResponse:
+    """A case that begins without a referral: its code, how she can be reached, how much danger she is in."""
+
+    def look(db: Connection) -> dict[str, Any]:
+        today = visit.now.date().isoformat()
+        return {
+            "desks": [desk for desk in desks.list_desks(db) if desk["id"] in visit.actor.desks],
+            "programmes": [p for p in programmes.names(db).values() if not p["ends_on"] or p["ends_on"] >= today],
+        }
+
+    visit.actor.require_role(*cases.OPENERS)
+    return visit.page("case_new.html", visit.say("New case"), fields=visit.form, **await visit.read(look))
+
+
+async def open_new(visit: Visit) -> web.StreamResponse:
+    read = FormSections(visit, only={str(section) for section in _BEGUN_WITH})
+    if not any(read.form.get("identity", {}).get(name) for name in ("case_code", "name")):
+        visit.problem("identity.case_code", "Give the case a code by which you know it again.")
+    visit.refuse_if_problems()
+    case_id = await visit.do(
+        cases.open_case,
+        desk_id=visit.get("desk"),
+        risk=Risk(read.form.get("safety", {}).get("risk", Risk.NONE)),
+        sections=read.sections,
+        programme_id=visit.get("programme") or None,
+    )
+    await visit.write(plans.plan_missing, visit.services.here, visit.now)
+    return go(f"/cases/{case_id}?done=opened")
 
 
 async def show_case(visit: Visit) -> web.StreamResponse:
@@ -280,6 +314,7 @@ async def answer_withdrawal(visit: Visit) -> web.StreamResponse:
 
 PAGES: Final = [
     Page("/cases", list_cases),
+    Page("/cases/new", show_new, open_new),
     Page("/cases/{case}", show_case),
     Page("/cases/{case}/edit", show_edit, edit),
     Page("/cases/{case}/close", None, close, again=show_case),

@@ -53,15 +53,25 @@ async def home(visit: Visit) -> web.StreamResponse:
         here, actor, now = visit.services.here, visit.actor, visit.now
         listed = show.list_referrals(db, here, actor, now)
         due = [f for f in followups.list_followups(db, here, actor, now) if f["due_at"] <= now + _TODAY and f["ours"]]
+        waiting = [r for r in listed if r["side"] == "target" and _is_our_turn(r)][:_ROW_MAX]
+        silent = [
+            r
+            for r in listed
+            if r["side"] == "source" and (r["attention"] in ("overdue", "undelivered") or r["silent_since"])
+        ]
+        above = {str(row["id"]) for row in (*waiting, *silent, *due)}
+        of_cases = [*(r["case"] for r in (*waiting, *silent)), *(f["case_id"] for f in due)]
         return {
-            "tasks": [{**task, "link": _link(db, here, task)} for task in tasks.list_tasks(db, actor)],
-            "waiting": [r for r in listed if r["side"] == "target" and _is_our_turn(r)][:_ROW_MAX],
-            "silent": [
-                r
-                for r in listed
-                if r["side"] == "source" and (r["attention"] in ("overdue", "undelivered") or r["silent_since"])
+            "tasks": [
+                {**task, "link": _link(db, here, task)}
+                for task in tasks.list_tasks(db, actor)
+                if not (task["kind"] in _SAID_ABOVE and task["subject_id"] in above)
             ],
+            "waiting": waiting,
+            "silent": silent,
             "due": due,
+            "needs": show.triage(db, here, actor, waiting),
+            "codes": cases.codes(db, here, actor, of_cases),
             "drafts": drafts.list_drafts(db, actor),
             "open": len(listed),
             "away": [
@@ -83,6 +93,8 @@ def _is_our_turn(row: dict[str, Any]) -> bool:
     return row["turn"] == "target" and (row["status"] in ("received", "on-hold") or row["cancellation_requested"])
 
 
+#: What the row of a referral or of a follow-up says by itself.
+_SAID_ABOVE: Final = frozenset({"overdue", "undelivered", "cancel-asked", "followup-due", "followup-missed"})
 _ALERT_TASKS: Final = frozenset(
     {
         alerts.TASK,
@@ -169,6 +181,7 @@ async def list_referrals(visit: Visit) -> web.StreamResponse:
             "rows": rows,
             "more": len(chosen) - len(rows),
             "needs": show.triage(db, here, actor, rows),
+            "codes": cases.codes(db, here, actor, [row["case"] for row in rows]),
             "names": staff.names(db),
             "state": news.state(db, actor),
         }
@@ -199,8 +212,10 @@ def _belongs(row: dict[str, Any], which: str) -> bool:
 
 async def list_followups(visit: Visit) -> web.StreamResponse:
     def look(db: Connection) -> dict[str, Any]:
-        found = followups.list_followups(db, visit.services.here, visit.actor, visit.now)
-        return {"rows": found, "names": staff.names(db)}
+        here, actor = visit.services.here, visit.actor
+        found = followups.list_followups(db, here, actor, visit.now)
+        codes = cases.codes(db, here, actor, [row["case_id"] for row in found])
+        return {"rows": found, "names": staff.names(db), "codes": codes}
 
     return visit.page("followups.html", visit.say("Follow-ups"), **await visit.read(look))
 

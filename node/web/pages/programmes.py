@@ -52,6 +52,10 @@ async def show_programmes(visit: Visit) -> web.StreamResponse:
     )
 
 
+#: A mark's name has to find room on its right.
+_LAST_MARK: Final = 920
+
+
 def _chart(rows: list[dict[str, Any]], today: date, *, is_mirrored: bool) -> dict[str, Any]:
     """What ends when: a bar for each programme from a year ago to two years ahead, in parts of a thousand.
 
@@ -71,7 +75,7 @@ def _chart(rows: list[dict[str, Any]], today: date, *, is_mirrored: bool) -> dic
     months = []
     day = first.replace(day=1)
     while day < last:
-        if day.month in (1, 7):
+        if day.month in (1, 7) and place(day) <= _LAST_MARK:
             months.append({"x": 1000 - place(day) if is_mirrored else place(day), "day": day})
         day = (day + timedelta(days=32)).replace(day=1)
     now = place(today)

@@ -8,6 +8,7 @@ there before stays as it was.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from node.web.pages import words
@@ -172,7 +173,16 @@ def plain(section: str, name: str, value: Any) -> list[tuple[str, str]]:
         parts = [line for key, entry in value.items() if key != "safe" for line in _part(section, key, entry)]
         return parts
     group = _GROUP.get(f"{section}.{name}") or _GROUP.get(name, "")
+    if group == "day" and not _is_day(value):  # another agency may have written anything
+        group = ""
     return [(group, str(value))]
+
+
+def _is_day(value: object) -> bool:
+    try:
+        return bool(date.fromisoformat(str(value)))
+    except ValueError:
+        return False
 
 
 def _part(section: str, key: str, entry: Any) -> list[tuple[str, str]]:
@@ -202,4 +212,9 @@ _GROUP: Final = {
     "exploitation": "htcds",
     "control": "htcds",
     "service.reason": "reason",
+    "service.preferred_start": "day",
+    "identity.birth_date": "day",
+    "contact.confirmed_on": "day",
+    "legal.reflection_period_end": "day",
+    "until": "day",
 }

@@ -652,6 +652,7 @@ DONE: Final = {
     "erased": N_("Erased and signed."),
     "closed": N_("The case is closed."),
     "erased-case": N_("The case is erased."),
+    "opened": N_("The case is open. It has a next date."),
     "imported": N_("The cases are open. Each has a next date."),
     "moved": N_("Handed to a colleague."),
     "changed": N_("Changed."),
