@@ -239,6 +239,8 @@ FIELDS: Final[Mapping[Section, Mapping[str, Check]]] = {
         "our_number": _LINE,
         "their_number": _LINE,
         "agreed_by_telephone_with": _LINE,
+        "meeting_point": _LINE,
+        "arrival_word": _LINE,
     },
     Section.IDENTITY: {
         "case_code": _LINE,

@@ -27,6 +27,7 @@ from node.casework import (
     plans,
     programmes,
     referrals,
+    replies,
 )
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
@@ -242,6 +243,7 @@ def _answer(
     if state.status in (Status.COMPLETED, Status.FAILED):
         followups.after_completion(db, here, now, row)
     tasks.close_task(db, now, "overdue", row.id, NODE)
+    replies.came(db, now, row, action)
     _tell(pending, row)
 
 

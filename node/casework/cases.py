@@ -187,7 +187,8 @@ def close_case(db: Connection, actor: Actor, now: datetime, case_id: str) -> Non
     if db.execute(query.limit(1)).first() is not None:
         raise LocalError("case-open", "A referral of this case is still open. End it first.")
     db.execute(update(cases).where(cases.c.id == case_id).values(closed_at=now))
-    from node.casework import plans
+    from node.casework import plans, replies
 
     plans.end_all(db, now, case_id, actor.staff_id)
+    replies.gone_on(db, now, case_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "case.close", case_id)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import approvals, backstop, cases, consents, drafts, referrals
+from node.casework import approvals, backstop, cases, consents, drafts, referrals, replies
 from node.exchange import peers
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -214,6 +214,7 @@ def send_draft(
         part_of=part_of,
         members=len(coming) or None,
     )
+    replies.gone_on(db, now, case_id, actor.staff_id)
     for member in coming:
         own = consents.record_consent(
             db,

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
-from node.casework import cases, consents, followups, records, referrals
+from node.casework import cases, consents, followups, records, referrals, replies
 from node.exchange import peers
 from node.office import audit, tasks
 from node.office.actor import Actor
@@ -226,6 +226,7 @@ def enter(
         followups.after_completion(db, here, now, row)
     for kind in ("overdue", referrals.OUTSIDE_TASK):
         tasks.close_task(db, now, kind, referral_id, actor.staff_id)
+    replies.came(db, now, row, action)
     audit.record(db, now, actor.staff_id, f"outside.{action}", referral_id, peer=row.peer)
     return state
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -59,6 +60,7 @@ from protocol.referral import FINAL, Action, Party, State, View
 #: What the other side learns of a reason, sealed in this section.
 ANSWER_SECTION: Final = Section.SERVICE
 TEXT_MAX: Final = 4_000
+LINE_MAX: Final = 200
 #: What a node would have been sent has to be told to an agency that has none.
 OUTSIDE_TASK: Final = "outside-tell"
 _NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_TARGET, Action.VOID})
@@ -200,12 +202,16 @@ def act(
     business_status: BusinessStatus | None = None,
     resume_by: datetime | None = None,
     arrive_by: datetime | None = None,
+    meeting_point: str = "",
+    arrival_word: str = "",
     risk: Risk | None = None,
     suggest: str = "",
 ) -> State:
     """Carry out one act on a referral and tell the other agency. Returns the new state.
 
     `suggest`, when it is declined: another agency that we know, whose name stands before the text.
+
+    A move that is accepted has all three: `arrive_by`, where to come, and the word by which she is known at the door.
 
     `version`, when given, is the one that the person saw: if somebody was faster, nothing is overwritten and
     LocalError `changed-meanwhile` says so. A reason that would tell that the person is known here stays inside. `risk`,
@@ -220,6 +226,8 @@ def act(
     if suggest:
         text = _suggested(db, action, row, suggest, text)
     check_said(action, reason, text, resume_by)
+    move = {"meeting_point": meeting_point.strip(), "arrival_word": arrival_word.strip()}
+    _check_move(action, arrive_by, move)
     if action is Action.ACCEPT:
         require_release(db, row, now)
         if staff_id is not None:
@@ -227,7 +235,7 @@ def act(
     if action is Action.VOID:
         # Before it is told why: the reason stays readable.
         erasure.erase_referral(db, now, referral_id)
-    tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by)
+    tell(db, here, now, row, action, state, reason, text, business_status, resume_by, arrive_by, move=move)
     _keep_reason(db, here, actor, now, row, reason)
     values = {
         **state_values(state),
@@ -258,6 +266,14 @@ def check_said(action: Action, reason: StatusReason | None, text: str, resume_by
         raise LocalError("resume-needed", "Choose the date until which it is on hold.")
     if len(text) > TEXT_MAX:
         raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
+
+
+def _check_move(action: Action, arrive_by: datetime | None, move: Mapping[str, str]) -> None:
+    given = [bool(arrive_by), *map(bool, move.values())]
+    if any(given) and (action is not Action.ACCEPT or not all(given)):
+        raise LocalError("move", "A move has a time, a place and a word. Fill in all three, or none of them.")
+    if max(map(len, move.values())) > LINE_MAX:
+        raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=LINE_MAX))
 
 
 def require_not_kept_out(db: Connection, row: Any, staff_id: str) -> None:
@@ -328,6 +344,7 @@ def tell(
     resume_by: datetime | None,
     arrive_by: datetime | None,
     told_by: str = "",
+    move: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """The act goes to the other agency. `told_by`: it is theirs, and this person told us; then it only stays here."""
     fields: dict[str, Any] = {"referral": row.id}
@@ -352,7 +369,8 @@ def tell(
                 "arrive_by": None if arrive_by is None else seconds(arrive_by),
             }
     told = StatusReason.OTHER if reason in REASONS_KEPT_INSIDE and not told_by else reason
-    said = {key: value for key, value in (("reason", told), ("text", text), ("told_by", told_by)) if value}
+    words = {"reason": told, "text": text, "told_by": told_by, **move}
+    said = {key: value for key, value in words.items() if value}
     sections = {ANSWER_SECTION: encode(said)} if said and (told_by or not _is_locked(db, row)) else {}
     outbox.compose(
         db,

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 from sqlalchemy import Connection, select
 
-from node.casework import cases, referrals
+from node.casework import cases, referrals, replies
 from node.office import audit
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
@@ -52,7 +52,13 @@ _URGENCY: Final = {"emergency": 0, "urgent": 1, "normal": 2}
 
 
 def list_referrals(
-    db: Connection, here: Here, actor: Actor, now: datetime, *, include_ended: bool = False
+    db: Connection,
+    here: Here,
+    actor: Actor,
+    now: datetime,
+    *,
+    include_ended: bool = False,
+    only: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The referrals of the actor's desks: by urgency, then by clock. Headers only; nothing is opened."""
     query = (
@@ -64,6 +70,8 @@ def list_referrals(
     )
     if not include_ended:
         query = query.where(rows.c.ended_at.is_(None))
+    if only is not None:
+        query = query.where(rows.c.id.in_(only))
     found = [summary(r, now) for r in db.execute(query).all()]
     return sorted(found, key=lambda r: urgency(r, now))
 
@@ -222,8 +230,9 @@ def triage(db: Connection, here: Here, actor: Actor, shown: Collection[Mapping[s
 
 
 def record_reading(db: Connection, actor: Actor, now: datetime, referral_id: str) -> None:
-    """The trail knows who has read."""
+    """The trail knows who has read, and an answer waits no more for who has."""
     audit.record(db, now, actor.staff_id, "referral.read", referral_id)
+    replies.read(db, actor, now, referral_id)
 
 
 class _Row:

@@ -19,6 +19,7 @@ from node.casework import (
     merging,
     overview,
     referrals,
+    replies,
     retention,
     show,
     subject,
@@ -144,6 +145,9 @@ class Act(Body, frozen=True, kw_only=True):
     business_status: BusinessStatus | None = None
     resume_by: datetime | None = None
     arrive_by: datetime | None = None
+    #: With `arrive_by`: where to come, and the word by which she is known at the door.
+    meeting_point: _Text = ""
+    arrival_word: _Text = ""
     risk: Risk | None = None
     #: When it is declined: another agency that we know.
     suggest: Hash | None = None
@@ -160,6 +164,10 @@ class NewNote(Body, frozen=True, kw_only=True):
     text: _Text
     question: bool = False
     answers: Id | None = None
+
+
+class Settled(Body, frozen=True, kw_only=True):
+    text: _Text
 
 
 class NewMember(Body, frozen=True, kw_only=True):
@@ -338,7 +346,13 @@ async def send_referral(call: Call) -> Any:
         backstop=body.backstop,
         part_of=body.part_of,
     )
+    await call.write(replies.gone_on, call.now, body.case, call.actor.staff_id)
     return {"id": sent}
+
+
+async def settle(call: Call) -> Any:
+    await call.do(replies.settle, referral_id=call.params["referral"], text=call.body.text)
+    return {}
 
 
 async def show_referral(call: Call) -> Any:
@@ -361,6 +375,8 @@ async def act(call: Call) -> Any:
         business_status=body.business_status,
         resume_by=aware(body.resume_by),
         arrive_by=aware(body.arrive_by),
+        meeting_point=body.meeting_point,
+        arrival_word=body.arrival_word,
         risk=body.risk,
         suggest=body.suggest or "",
     )
@@ -495,6 +511,7 @@ ROUTES: Final = [
     Route("GET", "/referrals/{referral}", show_referral, "Read a referral"),
     Route("POST", "/referrals/{referral}/acts", act, "Act on a referral", Act),
     Route("POST", "/referrals/{referral}/notes", add_note, "Write a note or a question", NewNote),
+    Route("POST", "/referrals/{referral}/unmet", settle, "After a no: why nothing more is needed", Settled),
     Route("POST", "/referrals/{referral}/members", add_member, "Somebody comes along, on her own consent", NewMember),
     Route("GET", "/referrals/{referral}/excluded", list_excluded, "Who is kept out of a referral"),
     Route("POST", "/referrals/{referral}/excluded", keep_out, "Keep a colleague out, or let her in again", KeptOut),

@@ -84,7 +84,7 @@ RULES: dict[str, set[str]] = {
         "/cases/{case}/take-back", "/cases/{case}/reopen", "/cases/{case}/erase", "/cases/{case}/keep",
         "/cases/{case}/export.json", "/cases/{case}/export/paper", "/cases/{case}/withdrawals/{withdrawal}",
         "/referrals/{referral}/told", "/referrals/{referral}/told-them", "/cases/{case}/backstop",
-        "/followups/{followup}/decide",
+        "/followups/{followup}/decide", "/referrals/{referral}/unmet",
     },
     "elsewhere": {
         "/outside", "/outside/{agency}/desks", "/outside/desks/{desk}", "/outside/desks/{desk}/remove",

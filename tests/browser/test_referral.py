@@ -294,3 +294,50 @@ def test_the_whole_way_begins_at_the_sign_in_page(network: Network, meet: Meet) 
     assert nora.sees("What is needed?"), "she is where she wanted to go"
     refer(nora, code="NORA-INVENTED")
     assert nora.sees("The referral is on its way.")
+
+
+def test_a_no_stays_on_the_first_page_until_somebody_goes_on_with_her(network: Network, meet: Meet) -> None:
+    lantern, harbour = network.lantern, network.harbour
+    sent = lantern.client("carla").post("/api/v1/refer", {"form": form(harbour.node)})["referral"]
+    irma, carla = meet(harbour, "irma"), meet(lantern, "carla")
+    irma.open_until(f"/referrals/{sent}", "Your turn.")
+    full = {"action": "reject", "reason": "no-capacity", "text": "Full until spring, invented."}
+    harbour.client("irma").post(f"/api/v1/referrals/{sent}/acts", full)
+    carla.open_until("/", "Find somebody else")
+    link = carla.page.locator(f"main a[href='/referrals/{sent}']")
+    assert link.count() == 1, "said once"
+    link.click()
+    assert carla.sees("Full until spring, invented.") and carla.sees("It ended without help. Who goes on with her?")
+    carla.open("/")
+    assert carla.page.locator(f"main a[href='/referrals/{sent}']").count() == 1, "reading a no helps nobody"
+    carla.open(f"/referrals/{sent}")
+    carla.click("Nothing more is needed")
+    assert carla.sees("Write why nothing more is needed")
+    carla.fill("Or: why nothing more is needed", "She stays with a friend, invented.")
+    carla.click("Nothing more is needed")
+    carla.open("/")
+    assert carla.page.locator(f"main a[href='/referrals/{sent}']").count() == 0
+    assert [fault for fault in carla.faults if "422" not in fault] == []
+
+
+def test_who_refers_her_again_has_gone_on(network: Network, meet: Meet) -> None:
+    lantern, harbour = network.lantern, network.harbour
+    sent = lantern.client("carla").post("/api/v1/refer", {"form": form(harbour.node)})["referral"]
+    irma, carla = meet(harbour, "irma"), meet(lantern, "carla")
+    irma.open_until(f"/referrals/{sent}", "Your turn.")
+    full = {"action": "reject", "reason": "no-capacity", "text": "Full."}
+    harbour.client("irma").post(f"/api/v1/referrals/{sent}/acts", full)
+    carla.open_until(f"/referrals/{sent}", "Who goes on with her?")
+    carla.click("Refer again, with a new consent", role="button")
+    carla.tick("Emergency shelter")
+    carla.click("Go on")
+    carla.page.locator("input[name=desk]").first.check()
+    carla.click("Go on")
+    fill_person(carla, "AGAIN-INVENTED")
+    carla.click("Go on")
+    agree(carla)
+    carla.click("Go on")
+    carla.click("Send")
+    carla.page.wait_for_url(re.compile("/referrals/[0-9a-f]{32}"))
+    carla.open("/")
+    assert carla.page.locator(f"main a[href='/referrals/{sent}']").count() == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import cases, programmes, referrals, rehearsal, show
+from node.casework import cases, programmes, referrals, rehearsal, replies, show
 from node.casework.rehearsal import Changes
 from node.office import staff, tasks
 from node.storage.tables import audit, followups, metadata
@@ -138,8 +138,11 @@ def test_who_is_told_moves_up_and_at_the_end_each_person_is_somebodys_task(pair:
     one, other = pair
     programme = add(one, 100)
     case, handed = inside(one, programme), inside(one, programme)
-    other.do(referrals.act, START, referral_id=transfer(one, other, handed), action=Action.ACCEPT, risk=Risk.NONE)
+    moved = transfer(one, other, handed)
+    other.do(referrals.act, START, referral_id=moved, action=Action.ACCEPT, risk=Risk.NONE)
     settle_all(pair, START)
+    assert open_tasks(one) == [(replies.ANSWERED, moved, None)]
+    one.store.write(show.record_reading, one.actor, START, moved)
     pass_time(one, START + 11 * DAY)
     assert open_tasks(one) == [(programmes.ENDS_TASK, programme, Role.SUPERVISOR)]
     pass_time(one, START + 94 * DAY)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from node.casework import consents, erasure, followups, referrals, sweeps
+from node.casework import consents, erasure, followups, referrals, show, sweeps
 from node.office import tasks
 from node.storage.tables import followups as followup_rows
 from node.storage.tables import messages, releases, withdrawals
@@ -61,6 +61,8 @@ def test_a_missed_follow_up_escalates_at_both_ends(pair: tuple[Agency, Agency]) 
     settle_all(pair, START)
     shelter.do(referrals.act, START, referral_id=referral, action=Action.ACCEPT)
     settle_all(pair, START)
+    assert [t["kind"] for t in ngo.store.read(tasks.list_tasks, ngo.actor)] == ["answered"]
+    ngo.store.write(show.record_reading, ngo.actor, START, referral)
     now = START + timedelta(days=7, hours=1)
     for agency in pair:
         agency.store.write(followups.sweep, agency.here, now)

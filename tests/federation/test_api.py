@@ -233,6 +233,7 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/referrals/{referral}/members"): {"consent": NOBODY, "sections": {"safety": {"risk": "high"}}},
     ("POST", "/referrals/{referral}/told"): {"action": "accept", "told_by": "x"},
     ("POST", "/referrals/{referral}/told-them"): {"told_by": "x"},
+    ("POST", "/referrals/{referral}/unmet"): {"text": "x"},
     ("POST", "/cases/{case}/merge"): {"other": NOBODY},
     ("GET", "/cases/{case}/excluded"): {},
     ("POST", "/cases/{case}/excluded"): {"staff_id": "{staff}"},

@@ -29,6 +29,7 @@ from node.casework import (
     keeping,
     plans,
     programmes,
+    replies,
     show,
     silence,
 )
@@ -59,15 +60,20 @@ async def home(visit: Visit) -> web.StreamResponse:
             for r in listed
             if r["side"] == "source" and (r["attention"] in ("overdue", "undelivered") or r["silent_since"])
         ]
-        above = {str(row["id"]) for row in (*waiting, *silent, *due)}
-        of_cases = [*(r["case"] for r in (*waiting, *silent)), *(f["case_id"] for f in due)]
+        mine = tasks.list_tasks(db, actor)
+        unmet = {t["subject_id"]: t["kind"] == replies.UNMET for t in mine if t["kind"] in replies.KINDS}
+        answered = show.list_referrals(db, here, actor, now, include_ended=True, only=unmet) if unmet else []
+        above = {str(row["id"]) for row in (*waiting, *answered, *silent, *due)}
+        of_cases = [*(r["case"] for r in (*waiting, *answered, *silent)), *(f["case_id"] for f in due)]
         return {
             "tasks": [
                 {**task, "link": _link(db, here, task)}
-                for task in tasks.list_tasks(db, actor)
+                for task in mine
                 if not (task["kind"] in _SAID_ABOVE and task["subject_id"] in above)
             ],
             "waiting": waiting,
+            "answered": answered,
+            "unmet": unmet,
             "silent": silent,
             "due": due,
             "needs": show.triage(db, here, actor, waiting),
@@ -94,7 +100,9 @@ def _is_our_turn(row: dict[str, Any]) -> bool:
 
 
 #: What the row of a referral or of a follow-up says by itself.
-_SAID_ABOVE: Final = frozenset({"overdue", "undelivered", "cancel-asked", "followup-due", "followup-missed"})
+_SAID_ABOVE: Final = frozenset(
+    {"overdue", "undelivered", "cancel-asked", "followup-due", "followup-missed", *replies.KINDS}
+)
 _ALERT_TASKS: Final = frozenset(
     {
         alerts.TASK,

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import absences, attachments, outside, overview, referrals, show
+from node.casework import absences, attachments, outside, overview, referrals, replies, show
 from node.casework.calendars import peer_calendar, profile_calendar
 from node.exchange import peers
 from node.office import staff, tasks
@@ -54,6 +54,7 @@ async def opened(visit: Visit) -> dict[str, Any]:
         shown = show.show(db, services.here, visit.actor, visit.now, referral_id=referral_id)
         row = referrals.load(db, visit.actor, referral_id)
         desk_id = row.peer_desk
+        waits = tasks.kinds_for(db, referral_id)
         return {
             "referral": shown,
             "names": staff.names(db),
@@ -66,7 +67,8 @@ async def opened(visit: Visit) -> dict[str, Any]:
             "arrived": attachments.arrived(db, referral_id),
             "peer_desk": desk_id,
             "outside_desk": next((d for d in outside.list_desks(db, include_removed=True) if d["id"] == desk_id), None),
-            "outside_tell": referrals.OUTSIDE_TASK in tasks.kinds_for(db, referral_id),
+            "outside_tell": referrals.OUTSIDE_TASK in waits,
+            "unmet": replies.UNMET in waits,
             "backstop": _name(db, db.execute(select(threads.c.backstop).where(threads.c.id == row.thread_id)).scalar()),
         }
 
@@ -189,6 +191,7 @@ async def act(visit: Visit) -> web.StreamResponse:
     if action is Action.ACCEPT:
         values["risk"] = _choice(visit, "risk", Risk, "Choose how closely to follow up.")
         values["staff_id"] = visit.get("staff") or None
+        values |= {name: visit.get(name) for name in ("meeting_point", "arrival_word")}
         values["arrive_by"] = _moment(visit, "arrive_by")
     if action is Action.LABEL:
         values["business_status"] = _choice(visit, "label", BusinessStatus, "Choose what there is to tell.")
@@ -238,6 +241,13 @@ async def told_them(visit: Visit) -> web.StreamResponse:
     """An agency without a node was told what has changed."""
     referral_id = visit.params["referral"]
     await visit.do(outside.told_them, referral_id=referral_id, told_by=visit.get("told_by"))
+    return go(f"/referrals/{referral_id}?done=saved")
+
+
+async def settle(visit: Visit) -> web.StreamResponse:
+    """After a no: nothing more is needed, and why."""
+    referral_id = visit.params["referral"]
+    await visit.do(replies.settle, referral_id=referral_id, text=visit.get("text"))
     return go(f"/referrals/{referral_id}?done=saved")
 
 
@@ -294,6 +304,7 @@ PAGES: Final = [
     Page("/referrals/{referral}/act/{action}", None, act, again=show_referral),
     Page("/referrals/{referral}/told", None, enter, again=show_referral),
     Page("/referrals/{referral}/told-them", None, told_them, again=show_referral),
+    Page("/referrals/{referral}/unmet", None, settle, again=show_referral),
     Page("/referrals/{referral}/note", None, note, again=show_referral),
     Page("/referrals/{referral}/noted/{message}", None, take_note, again=show_referral),
     Page("/referrals/{referral}/correct", show_correct, correct),
