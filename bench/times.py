@@ -17,7 +17,7 @@ from node.storage.tables import escalations
 from node.storage.tables import followups as rows
 from protocol import crypto
 from protocol.codes import Risk, Section
-from tests import years
+from tests import simulator, years
 from tests.world import START, Agency, make_agency
 
 OPEN, DUE, BOARD = 100_000, 100, 500
@@ -38,7 +38,7 @@ def node_year() -> float:
     """Seconds of CPU for one node-year of ten cases and three peers, with the fast primitives."""
     begun = time.process_time()
     years.run_seed(1)
-    years.forget_templates()
+    simulator.forget_templates()
     return (time.process_time() - begun) / len(years.NAMES)
 
 

@@ -2,9 +2,9 @@
 """Many nodes in one process, on one clock and one seed, over a network that loses, repeats, delays and reorders.
 
 `python -m tests.simulator --seeds 200 --first 0` runs seeds one after the other; a failing one is printed and replays:
-decisions, order and faults are the same, the bytes are not (the primitives are randomised). The nodes are real rooms
-on real databases; only the socket, the clock and the power are played. Between any two steps of commit, receipt and
-acknowledgement the power may go.
+decisions, order and faults are the same, in another process too; the bytes are not, where the primitives are the real
+ones (one seed in five), which are randomised. The nodes are real rooms on real databases; only the socket, the clock
+and the power are played. Between any two steps of commit, receipt and acknowledgement the power may go.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, select
+from sqlalchemy import Connection, StaticPool, create_engine, event, select
 
 from node import faults, log
 from node.casework import cases, consents, erasure, followups, referrals, sweeps
@@ -73,9 +74,15 @@ from protocol.errors import LocalError, RemoteError
 from protocol.messages import Concerning, Threaded, type_of
 from protocol.referral import FINAL, Action, Party
 from protocol.refusals import code_of, number_of
+from tests.primitives import standing_in
 from tests.world import DETAILS, SECTIONS, START, Agency, _prepare, make_agency, meet
 
-AGENCIES: Final = 3
+NAMES: Final = ("Lantern", "Harbour", "Beacon")
+AGENCIES: Final = len(NAMES)
+#: One seed in so many runs with the real primitives, the others with a fast stand-in below `protocol/crypto.py`.
+REAL_EVERY: Final = 5
+#: Key files are made durable one by one; in memory that costs nothing.
+SCRATCH: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  a folder of its own is made in it
 STEPS: Final = 40
 ENDED: Final = ("ConsentWithdrawn", "ConsentRevoked", "ConsentInvalidated")
 #: Why an honest node may be refused: what became of a consent, a referral or a thread at the other end meanwhile.
@@ -127,7 +134,7 @@ class Template:
     images: list[bytes]
 
 
-def make_template(folder: Path, names: Sequence[str] = ("Lantern", "Harbour", "Beacon")) -> Template:
+def make_template(folder: Path, names: Sequence[str]) -> Template:
     made = [make_agency(folder, name) for name in names]
     for index, agency in enumerate(made):
         agency.bundle(START, f"http://localhost:{index + 1}")
@@ -151,12 +158,17 @@ def _raw(db: Connection) -> sqlite3.Connection:
 
 
 @lru_cache(maxsize=8)
-def _engine(index: int) -> Engine:
-    """The database of one agency in memory; each seed begins with another content. Statements are compiled once."""
+def _connection(index: int) -> Connection:
+    """The database of one agency in memory; each seed begins with another content. Statements are compiled once.
+
+    To SQLAlchemy it is one transaction that never ends; those of the node are begun and ended by the driver
+    (`SimDatabase.run`), because what SQLAlchemy does around each costs more than most have in them.
+    """
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
+    db = engine.connect()
+    db.begin()
+    return db
 
 
 class SimDatabase:
@@ -173,15 +185,21 @@ class SimDatabase:
         if node.is_down:
             raise Crash
         callbacks: dict[object, Callable[[], None]] = {}
-        with node.world.acting(node), node.engine.begin() as db:
-            db.info[_AFTER_COMMIT] = callbacks
-            row_groups.forget_group(db)
-            if row_groups.is_deferring(fn):
-                row_groups.begin_group(db)
-            result = fn(db, *args, **kwargs)
-            row_groups.flush_group(db)
-            faults.point("before-commit")
+        db = node.db
         with node.world.acting(node):
+            node.disk.execute("BEGIN IMMEDIATE")
+            try:
+                db.info[_AFTER_COMMIT] = callbacks
+                row_groups.forget_group(db)
+                if row_groups.is_deferring(fn):
+                    row_groups.begin_group(db)
+                result = fn(db, *args, **kwargs)
+                row_groups.flush_group(db)
+                faults.point("before-commit")
+            except BaseException:
+                node.disk.execute("ROLLBACK")
+                raise
+            node.disk.execute("COMMIT")
             faults.point("after-commit")
         for callback in callbacks.values():
             callback()
@@ -202,9 +220,9 @@ class Node:
         self.name, self.desk, self.actor = like.name, like.desk, like.actor
         self.folder = folder / self.name
         shutil.copytree(template.folder / self.name / "keys", self.folder)
-        self.engine = _engine(index)
-        with self.engine.connect() as db:
-            _raw(db).deserialize(template.images[index])
+        self.db = _connection(index)
+        self.disk = _raw(self.db)
+        self.disk.deserialize(template.images[index])
         self.database = SimDatabase(self)
         self.mail = world.make_mail()
         self.skew = timedelta(seconds=world.rng.uniform(-600, 600))
@@ -257,8 +275,7 @@ class Node:
         return answer
 
     def rows(self, query: Any) -> list[Any]:
-        with self.engine.connect() as db:
-            return list(db.execute(query).all())
+        return list(self.db.execute(query).all())
 
 
 async def at_once(fn: Callable[[], bytes]) -> bytes:
@@ -462,17 +479,16 @@ class World:
             content = opened.content
             if not opened.body or not isinstance(content, Threaded) or type_of(content) in WITHDRAWING:
                 continue
-            with sender.engine.connect() as db:
-                if content.consent is not None:
-                    row = db.execute(select(releases).where(releases.c.id == content.consent.release)).one()
-                    is_valid = row.state not in ENDED and row.valid_until > sender.now()
-                elif isinstance(content, Concerning):
-                    of = referral_rows.c.release_id == releases.c.id
-                    query = select(releases.c.state).join(referral_rows, of)
-                    state = db.execute(query.where(referral_rows.c.id == content.referral)).scalar()
-                    is_valid = state not in ENDED
-                else:
-                    is_valid = True
+            if content.consent is not None:
+                (row,) = sender.rows(select(releases).where(releases.c.id == content.consent.release))
+                is_valid = row.state not in ENDED and row.valid_until > sender.now()
+            elif isinstance(content, Concerning):
+                of = referral_rows.c.release_id == releases.c.id
+                query = select(releases.c.state).join(referral_rows, of)
+                state = sender.db.execute(query.where(referral_rows.c.id == content.referral)).scalar()
+                is_valid = state not in ENDED
+            else:
+                is_valid = True
             need(is_valid, "no data without consent", message=content.id)
 
     # -- what people and time do
@@ -786,8 +802,7 @@ def check_everything(world: World) -> None:
 def check_house(world: World, node: Node) -> None:
     """One node by itself."""
     need(not node.rows(select(outbox_rows.c.number)), "everything that can be delivered is delivered", node=node.name)
-    with node.engine.connect() as db:
-        need(audit.verify(db)[1] is None, "the audit trail is whole", node=node.name)
+    need(audit.verify(node.db)[1] is None, "the audit trail is whole", node=node.name)
     twice = select(audit_rows.c.action, audit_rows.c.subject_id).where(audit_rows.c.action.like("receive.%"))
     received = Counter((row.action, row.subject_id) for row in node.rows(twice))
     need(all(count == 1 for count in received.values()), "nothing is applied twice", node=node.name)
@@ -957,38 +972,47 @@ def check_chains(sender: Node, target: Node) -> None:
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
-_template: Template | None = None
+_templates: dict[tuple[tuple[str, ...], bool], Template] = {}
 
 
-def template() -> Template:
-    """Made once in a process."""
-    global _template
-    if _template is None:
-        system, crypto.secrets = crypto.secrets, Seeded(0)  # type: ignore[assignment]
+def template(real: bool, names: tuple[str, ...] = NAMES) -> Template:
+    """Made once in a process, for each kind of primitives: with the stand-in only while it stands in."""
+    if (names, real) not in _templates:
+        system, crypto.secrets = crypto.secrets, Seeded(len(names) - AGENCIES)  # type: ignore[assignment]
         try:
-            _template = make_template(Path(tempfile.mkdtemp(prefix="staffetta-simulator-")))
+            folder = Path(tempfile.mkdtemp(prefix="staffetta-simulator-", dir=SCRATCH))
+            _templates[names, real] = make_template(folder, names)
         finally:
             crypto.secrets = system
-    return _template
+    return _templates[names, real]
 
 
-def run_seed(seed: int, steps: int = STEPS) -> Counter[str]:
-    """One run. Raises Violated, or whatever the program raised."""
-    folder = Path(tempfile.mkdtemp(prefix="staffetta-run-"))
+@contextmanager
+def scene(real: bool, names: tuple[str, ...] = NAMES) -> Iterator[tuple[Template, Path]]:
+    """What a run begins with and where its keys lie. Without `real` the fast primitives stand in meanwhile."""
+    folder = Path(tempfile.mkdtemp(prefix="staffetta-run-", dir=SCRATCH))
     try:
-        world = World(seed, template(), folder)
-        world.run(steps)
-        return world.counts
+        with nullcontext() if real else standing_in():
+            yield template(real, names), folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_template() -> None:
-    """Remove the template's keys from the disk."""
-    global _template
-    if _template is not None:
-        shutil.rmtree(_template.folder, ignore_errors=True)
-        _template = None
+def run_seed(seed: int, steps: int = STEPS, *, real: bool | None = None) -> Counter[str]:
+    """One run. Raises Violated, or whatever the program raised."""
+    is_real = seed % REAL_EVERY == 0 if real is None else real
+    with scene(is_real) as (start, folder):
+        world = World(seed, start, folder)
+        world.run(steps)
+        world.counts["real" if is_real else "fast"] += 1
+        return world.counts
+
+
+def forget_templates() -> None:
+    """Remove the templates' keys from the disk."""
+    for made in _templates.values():
+        shutil.rmtree(made.folder, ignore_errors=True)
+    _templates.clear()
 
 
 def main() -> None:
@@ -997,19 +1021,20 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--real", action="store_true", help="no stand-in for the primitives in any run")
     chosen = parser.parse_args()
     log.setup("critical")
     total: Counter[str] = Counter()
     begun, failed = time.monotonic(), []
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         try:
-            total += run_seed(seed, chosen.steps)
+            total += run_seed(seed, chosen.steps, real=True if chosen.real else None)
         except Exception as error:
             failed.append(seed)
             print(f"seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)
             if chosen.verbose:
                 raise
-    forget_template()
+    forget_templates()
     took = time.monotonic() - begun
     print(f"{chosen.seeds} runs in {took:.0f} s; " + ", ".join(f"{n} {what}" for what, n in sorted(total.items())))
     if failed:

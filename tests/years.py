@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from node import faults, log
 from node.casework import (
@@ -38,6 +34,7 @@ from node.casework import (
 )
 from node.exchange import outbox
 from node.office.bundle import make_bundle
+from node.storage.rows import Question
 from node.storage.tables import (
     FollowupKind,
     audit,
@@ -54,16 +51,14 @@ from protocol.codes import CardState, FollowupOutcome, Kind, Purpose, Risk, Sect
 from protocol.encoding import encode
 from protocol.errors import LocalError
 from protocol.referral import Action
-from tests.primitives import standing_in
 from tests.simulator import (
     Node,
     Odds,
     Seeded,
-    Template,
     World,
-    _raw,
-    make_template,
+    forget_templates,
     need,
+    scene,
 )
 from tests.world import DETAILS, SECTIONS, START
 
@@ -74,14 +69,24 @@ DAYS: Final = 365
 ROUND: Final = 6
 #: One seed in so many runs with the real primitives.
 REAL_EVERY: Final = 10
-#: Key files are made durable one by one; in memory that costs nothing.
-SCRATCH: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  a folder of its own is made in it
 CONTACT: Final = {
     Section.CONTACT: encode({"contact_permitted": "yes", "telephone": "+39 055 0000 000"}),
     Section.IDENTITY: encode({"case_code": "AURORA-INVENTED"}),
 }
 #: Days before a programme's end on which somebody is told (Specification, 12.4).
 TOLD: Final = (180, 90, 60, 30, 14, 7)
+
+
+# What people look at each day.
+_DUE = Question(
+    select(followup_rows.c.id, followup_rows.c.case_id).where(
+        followup_rows.c.ended.is_(False), followup_rows.c.ours.is_(True), followup_rows.c.due_at <= bindparam("now")
+    )
+)
+_ASKED = Question(
+    select(referral_rows.c.id).where(referral_rows.c.side == "target", referral_rows.c.status == "received")
+)
+_KEPT = Question(select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False)))
 
 
 class Year(World):
@@ -205,8 +210,7 @@ class Year(World):
         rng, now = self.rng, node.now()
         if now.weekday() > 4:
             return
-        due = (followup_rows.c.ended.is_(False), followup_rows.c.ours.is_(True), followup_rows.c.due_at <= now)
-        for row in node.rows(select(followup_rows.c.id, followup_rows.c.case_id).where(*due)):
+        for row in _DUE.all(node.db, {"now": now}):
             # Most are done on the first days; some wait until the director asks, and a few are never done.
             if rng.random() < 0.6:
                 outcome = rng.choices(list(FollowupOutcome)[:6], [60, 15, 3, 10, 2, 3])[0]
@@ -214,8 +218,7 @@ class Year(World):
                 self.counts["report"] += 1
                 if outcome is FollowupOutcome.CONTACT_DECLINED:
                     self.declined.add((node.index, row.case_id))
-        asked = (referral_rows.c.side == "target", referral_rows.c.status == "received")
-        for row in node.rows(select(referral_rows.c.id).where(*asked)):
+        for row in _ASKED.all(node.db, {}):
             if rng.random() < 0.6:
                 yes = rng.random() < 0.75
                 action = Action.ACCEPT if yes else Action.REJECT
@@ -278,7 +281,7 @@ class Year(World):
 
     def look_after_the_gone(self, node: Node) -> None:
         """Cards of an agency that is gone are opened, and the person is taken over."""
-        for card in node.rows(select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False))):
+        for card in _KEPT.all(node.db, {}):
             if card.state == CardState.TAKEN or self.rng.random() < 0.5:
                 continue
             try:
@@ -327,8 +330,7 @@ _LOOK: Final = """SELECT
 def look(node: Node) -> tuple[int, bool, bool]:
     """What waits at a node today; the first a bit for each of `TIMED`."""
     now = int(node.now().timestamp() * 1_000_000)
-    with node.engine.connect() as db:
-        found = _raw(db).execute(_LOOK, {"now": now}).fetchone()
+    found = node.disk.execute(_LOOK, {"now": now}).fetchone()
     return int(found[0]), bool(found[1]), bool(found[2])
 
 
@@ -446,8 +448,7 @@ def check_programmes(world: Year, node: Node) -> None:
 
 def programme_rows_open(node: Node, programme_id: str) -> list[str]:
     """Who was in it when it ended and is still in it, without anybody who goes on."""
-    with node.engine.connect() as db:
-        rows = programmes.standings(db, node.now(), programme_id)
+    rows = programmes.standings(node.db, node.now(), programme_id)
     return [row["id"] for row in rows if row["handover"] not in ("moved", "stays")]
 
 
@@ -500,39 +501,15 @@ def check_responsible(world: Year, node: Node) -> None:
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
-_templates: dict[bool, Template] = {}
-
-
-def template(real: bool) -> Template:
-    """Made once in a process, for each kind of primitives."""
-    if real not in _templates:
-        system, crypto.secrets = crypto.secrets, Seeded(1)  # type: ignore[assignment]
-        try:
-            _templates[real] = make_template(Path(tempfile.mkdtemp(prefix="staffetta-years-")), NAMES)
-        finally:
-            crypto.secrets = system
-    return _templates[real]
-
 
 def run_seed(seed: int, *, real: bool | None = None) -> Counter[str]:
     """Four node-years. Raises Violated, or whatever the program raised."""
     is_real = seed % REAL_EVERY == 0 if real is None else real
-    folder = Path(tempfile.mkdtemp(prefix="staffetta-year-", dir=SCRATCH))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        if not is_real:
-            stack.enter_context(standing_in())
-        world = Year(seed, template(is_real), folder)
+    with scene(is_real, NAMES) as (start, folder):
+        world = Year(seed, start, folder)
         world.live()
         world.counts["real" if is_real else "fast"] += len(NAMES)
         return world.counts
-
-
-def forget_templates() -> None:
-    """Remove the templates' keys from the disk."""
-    for made in _templates.values():
-        shutil.rmtree(made.folder, ignore_errors=True)
-    _templates.clear()
 
 
 def main() -> None:

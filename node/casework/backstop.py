@@ -12,7 +12,7 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from node.casework import cases, consents, programmes, records
 from node.casework.calendars import office_calendar
@@ -21,7 +21,7 @@ from node.exchange.outbox import NewThread
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending, upsert
+from node.storage.rows import Change, Pending, Question, upsert
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import FollowupKind, cards, followups, releases, threads
 from node.storage.tables import cases as case_rows
@@ -222,16 +222,33 @@ def _due(db: Connection, case_id: str) -> datetime | None:
     return _dues(db, case_id).get(case_id)
 
 
+_DUES = (
+    select(followups.c.case_id, func.min(followups.c.due_at).label("due_at"))
+    .where(followups.c.ended.is_(False), followups.c.kind == FollowupKind.CONTACT, followups.c.case_id.is_not(None))
+    .group_by(followups.c.case_id)
+)
+_ALL_DUES = Question(_DUES)
+_DUE_OF = Question(_DUES.where(followups.c.case_id == bindparam("case")))
+#: What each of our cards says, and what holds of its case now.
+_OURS = Question(
+    select(cards, case_rows.c.closed_at, case_rows.c.do_not_contact, case_rows.c.transferred_to)
+    .add_columns(releases.c.state.label("consent"))
+    .join(case_rows, case_rows.c.id == cards.c.case_id)
+    .join(releases, releases.c.id == cards.c.release_id)
+    .where(cards.c.ours.is_(True), cards.c.ended.is_(False))
+    .with_for_update(skip_locked=True, of=cards)
+)
+_TELL = Change(
+    update(cards)
+    .where(cards.c.thread_id == bindparam("thread"))
+    .values(state=bindparam("now_is"), due_at=bindparam("due"), told_at=bindparam("at"), ended=bindparam("is_over"))
+)
+
+
 def _dues(db: Connection, case_id: str | None = None) -> dict[str, datetime]:
     """The next follow-up of each case, whoever of the two agencies does it."""
-    query = (
-        select(followups.c.case_id, func.min(followups.c.due_at).label("due_at"))
-        .where(followups.c.ended.is_(False), followups.c.kind == FollowupKind.CONTACT, followups.c.case_id.is_not(None))
-        .group_by(followups.c.case_id)
-    )
-    if case_id is not None:
-        query = query.where(followups.c.case_id == case_id)
-    return {row.case_id: row.due_at for row in db.execute(query)}
+    found = _ALL_DUES.all(db, {}) if case_id is None else _DUE_OF.all(db, {"case": case_id})
+    return {row.case_id: row.due_at for row in found}
 
 
 # -- what time brings, at the responsible agency ---------------------------------------------------------------------
@@ -243,16 +260,7 @@ def keep_up(db: Connection, here: Here, now: datetime) -> int:
     Compares what was told last with what holds now, so that whatever a power cut has missed is told once. Returns how
     many were told.
     """
-    query = (
-        select(cards, case_rows.c.closed_at, case_rows.c.do_not_contact, case_rows.c.transferred_to)
-        .add_columns(releases.c.state.label("consent"))
-        .join(case_rows, case_rows.c.id == cards.c.case_id)
-        .join(releases, releases.c.id == cards.c.release_id)
-        .where(cards.c.ours.is_(True), cards.c.ended.is_(False))
-    )
-    if db.dialect.name != "sqlite":
-        query = query.with_for_update(skip_locked=True, of=cards)
-    found = db.execute(query).all()
+    found = _OURS.all(db, {})
     if not found:
         return 0
     orphans = _orphans(db, here, now, [row.case_id for row in found])
@@ -276,8 +284,7 @@ def keep_up(db: Connection, here: Here, now: datetime) -> int:
             due=None if due is None else seconds(due),
             reply_desk=row.desk_id,
         )
-        values = {"state": state, "due_at": due, "told_at": now, "ended": is_over}
-        db.execute(update(cards).where(cards.c.thread_id == row.thread_id).values(**values))
+        _TELL.run(db, {"thread": row.thread_id, "now_is": state, "due": due, "at": now, "is_over": is_over})
         if state != row.state:
             audit.record(db, now, NODE, f"backstop.{state}", row.case_id, peer=row.peer)
         told += 1

@@ -11,12 +11,13 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from node.casework import records
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
+from node.storage.rows import Question
 from node.storage.tables import followups
 from node.storage.tables import tasks as task_rows
 from protocol.codes import FollowupOutcome, Role, Section
@@ -27,6 +28,15 @@ from protocol.errors import LocalError
 OPEN: Final = (FollowupOutcome.SOMEONE_ELSE_ANSWERED, FollowupOutcome.NOT_REACHED, FollowupOutcome.REACHED_AT_RISK)
 _STOP: Final = f"followup-{FollowupOutcome.SOMEONE_ELSE_ANSWERED}"
 TEXT_MAX: Final = 4_000
+_STOPPED = Question(
+    select(followups.c.case_id)
+    .join(task_rows, followups.c.id == task_rows.c.subject_id)
+    .where(
+        task_rows.c.kind == _STOP,
+        task_rows.c.closed_at.is_(None),
+        followups.c.case_id.in_(bindparam("cases", expanding=True)),
+    )
+)
 
 
 def is_stopped(db: Connection, case_id: str | None) -> bool:
@@ -36,12 +46,7 @@ def is_stopped(db: Connection, case_id: str | None) -> bool:
 
 def stopped(db: Connection, case_ids: Collection[str]) -> set[str]:
     """Those of these cases."""
-    query = (
-        select(followups.c.case_id)
-        .join(task_rows, followups.c.id == task_rows.c.subject_id)
-        .where(task_rows.c.kind == _STOP, task_rows.c.closed_at.is_(None), followups.c.case_id.in_(case_ids))
-    )
-    return {str(case_id) for case_id in db.execute(query).scalars()} if case_ids else set()
+    return {str(row.case_id) for row in _STOPPED.all(db, {"cases": case_ids})} if case_ids else set()
 
 
 def to_decide(db: Connection, actor: Actor, followup_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import cases, decisions, records
 from node.casework.calendars import office_calendar
@@ -23,7 +23,7 @@ from node.office.actor import Actor
 from node.office.audit import Entry
 from node.office.staff import roles_of
 from node.storage.here import NODE, Here
-from node.storage.rows import defers
+from node.storage.rows import Change, Question, defers, insert_rows
 from node.storage.settings import get_setting
 from node.storage.tables import FollowupKind, escalations, exclusions, followups, messages, staff, threads
 from node.storage.tables import cases as case_rows
@@ -42,6 +42,19 @@ INTERVALS: Final = "followup-days"
 LIST_MAX: Final = 200
 _ROLES: Final = {Audience.SUPERVISOR: Role.SUPERVISOR, Audience.DIRECTOR: Role.DIRECTOR}
 _ENDS: Final = frozenset({FollowupOutcome.CONTACT_DECLINED, FollowupOutcome.CASE_CLOSED, FollowupOutcome.TRANSFERRED})
+
+
+_ONE = Question(select(followups).where(followups.c.id == bindparam("followup")))
+_REPORTED = Change(
+    update(followups)
+    .where(followups.c.id == bindparam("followup"))
+    .values(reported_at=bindparam("at"), ended=True, next_rung_at=None, record_id=bindparam("record"))
+)
+_PLANS = Question(
+    select(messages.c.content).where(
+        messages.c.thread_id == bindparam("thread"), messages.c.type == MessageType.FOLLOWUP_PLAN
+    )
+)
 
 
 def plan_after_accept(
@@ -149,7 +162,7 @@ def report(
     from node.casework import contact
 
     actor.require_role(Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
-    row = db.execute(select(followups).where(followups.c.id == followup_id)).first()
+    row = _ONE.first(db, {"followup": followup_id})
     if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.thread_id, row.case_id):
         raise LocalError("unknown-followup", "There is no such follow-up at your desks.")
     if not row.ours:
@@ -162,7 +175,7 @@ def report(
         raise LocalError("text-too-long", say("The text has more than {limit} characters. Shorten it.", limit=TEXT_MAX))
     if contact_confirmed and outcome not in contact.REACHED:
         raise LocalError("not-confirmed", "Only she can say that it is still right, when she was reached.")
-    known = dict(row._mapping)
+    known = row._asdict()
     said: dict[str, str | bool] = {"outcome": "done" if outcome is None else outcome.value, "text": text}
     said |= {"next": next_step} if next_step else {}
     said |= {"she_came": True} if she_came else {}
@@ -280,25 +293,34 @@ def list_followups(db: Connection, here: Here, actor: Actor, now: datetime) -> l
 # -- the ladder ------------------------------------------------------------------------------------------------------
 
 
+_DUE = Question(
+    select(followups)
+    .where(followups.c.next_rung_at <= bindparam("now"))
+    .order_by(followups.c.next_rung_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_PASSED = Question(
+    select(escalations.c.followup_id, escalations.c.rung).where(
+        escalations.c.followup_id.in_(bindparam("followups", expanding=True))
+    )
+)
+_STAFF = Question(select(staff.c.id, staff.c.roles).where(staff.c.status == "active"))
+
+
 @defers
 def sweep(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     """Pass every rung whose time has come, once. Returns how many follow-ups were looked at.
 
     Of several rungs that came due while the node was off only the last is told to anybody.
     """
-    query = select(followups).where(followups.c.next_rung_at <= now).order_by(followups.c.next_rung_at).limit(limit)
-    if db.dialect.name != "sqlite":
-        query = query.with_for_update(skip_locked=True)
-    rows = db.execute(query).all()
+    rows = _DUE.all(db, {"now": now, "most": limit})
     if rows:
         holders = _holders(db)
         calendar = office_calendar(here)
         passed: dict[str, set[str]] = {}
-        of_these = select(escalations.c.followup_id, escalations.c.rung).where(
-            escalations.c.followup_id.in_([row.id for row in rows])
-        )
-        for followup_id, name in db.execute(of_these):
-            passed.setdefault(followup_id, set()).add(name)
+        for of, name in _PASSED.all(db, {"followups": [row.id for row in rows]}):
+            passed.setdefault(of, set()).add(name)
         climbed = []
         for row in rows:
             steps = followup.collapse(
@@ -326,7 +348,7 @@ class _Climbed:
 
 
 #: All at once: a hundred that are due cost a few statements, not a thousand.
-_CLIMB: Final = (
+_CLIMB: Final = Change(
     update(followups)
     .where(followups.c.id == bindparam("followup"))
     .values(rung=bindparam("now_at"), next_rung_at=bindparam("next_at"))
@@ -340,13 +362,13 @@ def _pass(db: Connection, now: datetime, climbed: Sequence[_Climbed], passed: Ma
         for rung in c.due
     ]
     if told:
-        db.execute(insert(escalations), told)
+        insert_rows(db, escalations, told)
     moves = []
     for c in climbed:
         names = passed.get(c.row.id, set()) | {rung.name for rung in c.due}
         last = c.due[-1].name if c.due else c.row.rung
         moves.append({"followup": c.row.id, "now_at": last, "next_at": followup.next_rung(c.steps, names, now)})
-    db.execute(_CLIMB, moves)
+    _CLIMB.run(db, *moves)
     entries = [Entry(NODE, f"followup.{c.due[-1].name}", c.row.id) for c in climbed if c.due]
     audit.record_many(db, now, entries)
 
@@ -377,7 +399,7 @@ def _announce(db: Connection, now: datetime, climbed: Sequence[_Climbed]) -> Non
 def _holders(db: Connection) -> dict[Audience, str]:
     """Who holds a rung alone: rungs of one person collapse into one."""
     found: dict[Audience, list[str]] = {audience: [] for audience in _ROLES}
-    for row in db.execute(select(staff.c.id, staff.c.roles).where(staff.c.status == "active")):
+    for row in _STAFF.all(db, {}):
         for audience, role in _ROLES.items():
             if role in roles_of(row.roles):
                 found[audience].append(row.id)
@@ -389,11 +411,10 @@ def _holders(db: Connection) -> dict[Audience, str]:
 
 def _plan_of(db: Connection, row: Any) -> FollowupPlan | None:
     """The plan that this occurrence is of, as it was announced; None for one that was never announced."""
-    query = select(messages.c.content).where(
-        messages.c.thread_id == row.thread_id, messages.c.type == MessageType.FOLLOWUP_PLAN
-    )
-    for raw in db.execute(query).scalars():
-        content = parse(raw)
+    if row.thread_id is None:
+        return None
+    for message in _PLANS.all(db, {"thread": row.thread_id}):
+        content = parse(message.content)
         if isinstance(content, FollowupPlan) and content.plan == row.plan_id:
             return content
     return None
@@ -496,13 +517,9 @@ def insert_row(db: Connection, now: datetime, here: Here, *, due_at: datetime, r
     first = now if due_at <= now else followup.next_rung(steps, (), now)
     followup_id = crypto.new_id()
     row = {"id": followup_id, "due_at": due_at, "risk": risk, "next_rung_at": first, **values}
-    db.execute(insert(followups), row)
+    insert_rows(db, followups, [row])
     return followup_id
 
 
 def _mark(db: Connection, at: datetime, row: Any, record_id: str | None) -> None:
-    db.execute(
-        update(followups)
-        .where(followups.c.id == row.id)
-        .values(reported_at=at, ended=True, next_rung_at=None, record_id=record_id)
-    )
+    _REPORTED.run(db, {"followup": row.id, "at": at, "record": record_id})

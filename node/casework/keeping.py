@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import backstop, cases, erasure, followups, plans
 from node.exchange import outbox
@@ -19,7 +19,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending
+from node.storage.rows import Pending, Question
 from node.storage.tables import agencies, bodies, cards, messages, releases, threads
 from node.storage.tables import cases as case_rows
 from node.storage.tables import tasks as task_rows
@@ -105,15 +105,23 @@ def _erase(db: Connection, now: datetime, thread_id: str, sender: str, keep: str
 
 # -- what time brings ------------------------------------------------------------------------------------------------
 
+_WATCHED = Question(
+    select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False), cards.c.state != CardState.TAKEN)
+)
+_CALLED = Question(
+    select(task_rows.c.id).where(
+        task_rows.c.kind == CALL_TASK, task_rows.c.subject_id == bindparam("thread"), task_rows.c.closed_at.is_(None)
+    )
+)
+
 
 def watch(db: Connection, now: datetime) -> int:
     """Cards whose date has passed and for which nothing came: somebody telephones the agency. Returns how many.
 
     What was opened closes itself when the agency says that it has gone on.
     """
-    query = select(cards).where(cards.c.ours.is_(False), cards.c.ended.is_(False), cards.c.state != CardState.TAKEN)
     calls = 0
-    for card in db.execute(query):
+    for card in _WATCHED.all(db, {}):
         calls += _watch_one(db, now, card.thread_id, card.desk_id, CardState(card.state), card.due_at)
     return calls
 
@@ -125,14 +133,21 @@ def _watch_one(
         if tasks.open_task(db, now, CALL_TASK, thread_id, desk_id=desk_id):
             audit.record(db, now, NODE, "backstop.call", thread_id)
         return True
-    is_open = (task_rows.c.kind == CALL_TASK) & (task_rows.c.subject_id == thread_id) & task_rows.c.closed_at.is_(None)
-    if db.execute(select(task_rows.c.id).where(is_open)).first() is not None:
+    if _CALLED.first(db, {"thread": thread_id}) is not None:
         tasks.close_task(db, now, CALL_TASK, thread_id, NODE)
         audit.record(db, now, NODE, "backstop.answered", thread_id)
     return False
 
 
 # -- what people do --------------------------------------------------------------------------------------------------
+
+_CARD = Question(select(cards).where(cards.c.thread_id == bindparam("thread"), cards.c.ours.is_(False)))
+_RELEASE = Question(select(releases.c.state, releases.c.valid_until).where(releases.c.id == bindparam("release")))
+_HEARD = Question(
+    select(agencies.c.heard_at, agencies.c.verified_at, agencies.c.met_at, agencies.c.retired_at).where(
+        agencies.c.agency == bindparam("agency")
+    )
+)
 
 
 def telephoned(db: Connection, here: Here, actor: Actor, now: datetime, *, agency: str) -> None:
@@ -189,7 +204,7 @@ def _say(db: Connection, here: Here, now: datetime, card: Any, state: CardState)
 def _check_opening(db: Connection, card: Any, now: datetime) -> None:
     if card.ended:
         raise LocalError("card-ended", "The agency has said that this card is not needed any more. It was erased.")
-    release = db.execute(select(releases).where(releases.c.id == card.release_id)).one()
+    release = _RELEASE.first(db, {"release": card.release_id})
     until = release.valid_until if ConsentState(release.state) in _USABLE else None
     heard, has_retired = _heard(db, card.peer)
     rules.check_opening(last_heard=heard, permitted_until=until, now=now, has_retired=has_retired)
@@ -197,14 +212,14 @@ def _check_opening(db: Connection, card: Any, now: datetime) -> None:
 
 def _heard(db: Connection, agency: str) -> tuple[datetime, bool]:
     """When an agency was last heard, and whether it said that its node has retired: then that was the end."""
-    row = db.execute(select(agencies).where(agencies.c.agency == agency)).one()
+    row = _HEARD.first(db, {"agency": agency})
     if row.retired_at is not None:
         return row.retired_at, True
     return row.heard_at or row.verified_at or row.met_at, False
 
 
 def _load(db: Connection, actor: Actor, thread_id: str) -> Any:
-    card = db.execute(select(cards).where(cards.c.thread_id == thread_id, cards.c.ours.is_(False))).first()
+    card = _CARD.first(db, {"thread": thread_id})
     if card is None or card.desk_id not in actor.desks or actor.is_kept_out(thread_id, card.case_id):
         raise LocalError("unknown-card", "There is no such card at your desks.")
     return card
@@ -275,7 +290,7 @@ def show_card(db: Connection, here: Here, actor: Actor, now: datetime, thread_id
                 raise
     heard, has_retired = _heard(db, card.peer)
     gone = has_retired or rules.is_gone(heard, now)
-    return {**card._mapping, "heard_at": heard, "gone": gone, "sections": sections}
+    return {**card._asdict(), "heard_at": heard, "gone": gone, "sections": sections}
 
 
 def page_of(db: Connection, kind: str, subject: str) -> str:

@@ -13,13 +13,14 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from node.casework import cases, followups, records, templates
 from node.casework.calendars import office_calendar
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
+from node.storage.rows import Question
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import FollowupKind, referrals, threads
 from node.storage.tables import cases as case_rows
@@ -71,30 +72,34 @@ def plan_own(db: Connection, here: Here, now: datetime, case: Any, every_days: i
     )
 
 
+_PLANNED = select(rows.c.case_id).where(
+    rows.c.ended.is_(False), rows.c.kind == FollowupKind.CONTACT, rows.c.case_id.is_not(None)
+)
+_ASKED = (
+    select(threads.c.case_id)
+    .join(referrals, referrals.c.thread_id == threads.c.id)
+    .where(referrals.c.ended_at.is_(None), referrals.c.status.in_(_ANSWERED_BY_CLOCK), threads.c.case_id.is_not(None))
+)
+_MISSING = Question(
+    select(case_rows)
+    .where(
+        case_rows.c.closed_at.is_(None),
+        case_rows.c.transferred_to.is_(None),
+        case_rows.c.do_not_contact.is_(False),
+        case_rows.c.id.not_in(_PLANNED),
+        case_rows.c.id.not_in(_ASKED),
+    )
+    .limit(bindparam("most"))
+)
+
+
 def plan_missing(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     """Open cases of ours with no date ahead get one, by their risk: none is forgotten because a service ended.
 
     Not those who do not want to be contacted, who were handed over, or for whom an answer is being waited for.
     Returns how many.
     """
-    planned = select(rows.c.case_id).where(
-        rows.c.ended.is_(False), rows.c.kind == FollowupKind.CONTACT, rows.c.case_id.is_not(None)
-    )
-    asked = (
-        select(threads.c.case_id)
-        .join(referrals, referrals.c.thread_id == threads.c.id)
-        .where(
-            referrals.c.ended_at.is_(None), referrals.c.status.in_(_ANSWERED_BY_CLOCK), threads.c.case_id.is_not(None)
-        )
-    )
-    query = select(case_rows).where(
-        case_rows.c.closed_at.is_(None),
-        case_rows.c.transferred_to.is_(None),
-        case_rows.c.do_not_contact.is_(False),
-        case_rows.c.id.not_in(planned),
-        case_rows.c.id.not_in(asked),
-    )
-    found = db.execute(query.limit(limit)).all()
+    found = _MISSING.all(db, {"most": limit})
     days = followups.intervals(db) if found else {}
     for case in found:
         every = days[Risk(case.risk)]

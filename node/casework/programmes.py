@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, records
 from node.casework.calendars import office_calendar
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
+from node.storage.rows import Question
 from node.storage.tables import cases as case_rows
 from node.storage.tables import desks, followups, programmes, referrals, releases, staff, threads
 from protocol import crypto, programme
@@ -163,10 +165,12 @@ def _load(db: Connection, programme_id: str) -> Any:
     return row
 
 
+_ALL = Question(select(programmes).order_by(programmes.c.ends_on.is_(None), programmes.c.ends_on, programmes.c.name))
+
+
 def names(db: Connection) -> dict[str, dict[str, Any]]:
     """Every programme by id, for who chooses one."""
-    query = select(programmes).order_by(programmes.c.ends_on.is_(None), programmes.c.ends_on, programmes.c.name)
-    return {row["id"]: _shown(row) for row in db.execute(query).mappings()}
+    return {row.id: _shown(row._asdict()) for row in _ALL.all(db, {})}
 
 
 def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -264,20 +268,17 @@ def standing(db: Connection, actor: Actor, now: datetime, case_id: str) -> dict[
     }
 
 
-def standings(
-    db: Connection, now: datetime, programme_id: str | None = None, case_ids: Iterable[str] | None = None
-) -> list[dict[str, Any]]:
-    """The open cases with where each stands, whoever's they are: three queries, however many cases."""
-    query = select(case_rows).where(case_rows.c.closed_at.is_(None)).order_by(case_rows.c.opened_at).limit(BOARD_MAX)
-    if programme_id is not None:
-        query = query.where(case_rows.c.programme_id == programme_id)
-    if case_ids is not None:
-        query = query.where(case_rows.c.id.in_(list(case_ids)))
+@lru_cache(maxsize=4)
+def _standings(of_programme: bool, of_cases: bool) -> tuple[Question, Question, Question]:
+    """The open cases, their transfers in order, who agreed to one: of one programme, of some cases, of all."""
+    which: list[Any] = [case_rows.c.closed_at.is_(None)]
+    which += [case_rows.c.programme_id == bindparam("programme")] if of_programme else []
+    which += [case_rows.c.id.in_(bindparam("cases", expanding=True))] if of_cases else []
     transfers = (
         select(threads.c.case_id, threads.c.peer, referrals.c.id, referrals.c.status)
         .join(referrals, referrals.c.thread_id == threads.c.id)
         .join(case_rows, case_rows.c.id == threads.c.case_id)
-        .where(referrals.c.kind == Kind.TRANSFER, referrals.c.side == "source", case_rows.c.closed_at.is_(None))
+        .where(referrals.c.kind == Kind.TRANSFER, referrals.c.side == "source", *which)
         .order_by(referrals.c.requested_at)
     )
     agreed = (
@@ -287,17 +288,27 @@ def standings(
             releases.c.ours.is_(True),
             releases.c.purposes.like(f'%"{Purpose.TRANSFER}"%'),
             releases.c.state.in_((ConsentState.GIVEN, ConsentState.RENEWED)),
-            releases.c.valid_until > now,
-            case_rows.c.closed_at.is_(None),
+            releases.c.valid_until > bindparam("now"),
+            *which,
         )
     )
-    if programme_id is not None:
-        transfers = transfers.where(case_rows.c.programme_id == programme_id)
-        agreed = agreed.where(case_rows.c.programme_id == programme_id)
-    latest = {row.case_id: row for row in db.execute(transfers)}
-    consented = set(db.execute(agreed).scalars())
+    cases_of = select(case_rows).where(*which).order_by(case_rows.c.opened_at).limit(BOARD_MAX)
+    return Question(cases_of), Question(transfers), Question(agreed)
+
+
+def standings(
+    db: Connection, now: datetime, programme_id: str | None = None, case_ids: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """The open cases with where each stands, whoever's they are: three queries, however many cases."""
+    chosen = None if case_ids is None else list(case_ids)
+    if chosen == []:
+        return []
+    asked = {"programme": programme_id, "cases": chosen, "now": now}
+    query, transfers, agreed = _standings(programme_id is not None, chosen is not None)
+    latest = {row.case_id: row for row in transfers.all(db, asked)}
+    consented = {row.case_id for row in agreed.all(db, asked)}
     found = []
-    for case in db.execute(query).mappings():
+    for case in [row._asdict() for row in query.all(db, asked)]:
         transfer = latest.get(case["id"])
         state = programme.handover(
             moved=case["transferred_to"] is not None,
@@ -353,17 +364,18 @@ def stays(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
 # -- what time brings ------------------------------------------------------------------------------------------------
 
 
+_DUE = Question(
+    select(programmes)
+    .where(programmes.c.next_reminder_at <= bindparam("now"))
+    .order_by(programmes.c.next_reminder_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+
 def remind(db: Connection, here: Here, now: datetime, limit: int = 50) -> int:
     """Programmes whose next reminder is due: who has to know is told once. Returns how many programmes."""
-    query = (
-        select(programmes)
-        .where(programmes.c.next_reminder_at <= now)
-        .order_by(programmes.c.next_reminder_at)
-        .limit(limit)
-    )
-    if db.dialect.name != "sqlite":
-        query = query.with_for_update(skip_locked=True)
-    due = db.execute(query).all()
+    due = _DUE.all(db, {"now": now, "most": limit})
     calendar = office_calendar(here)
     for row in due:
         steps = programme.reminders(_day(row.ends_on), _day(row.review_on), calendar)

@@ -12,11 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import Here
+from node.storage.rows import Question, insert_rows
 from node.storage.tables import desk_keys, records
 from protocol import crypto, record
 from protocol.codes import Section
@@ -25,6 +26,15 @@ from protocol.errors import LocalError
 
 #: Subjects of one query: fewer than the parameters that a database takes.
 _AT_ONCE: Final = 500
+_LATEST = Question(
+    select(records)
+    .where(records.c.subject_id == bindparam("subject"), records.c.kind == bindparam("kind"))
+    .order_by(records.c.at.desc())
+    .limit(1)
+)
+_PUBLIC = Question(
+    select(desk_keys.c.public).where(desk_keys.c.desk_id == bindparam("desk"), desk_keys.c.retired_at.is_(None))
+)
 
 
 def save(
@@ -43,19 +53,17 @@ def save(
     salted, commitments = record.salt(sections)
     context = _context(here, subject_id, record_id, commitments)
     key = desk_public(db, desk_id)
-    db.execute(
-        insert(records),
-        {
-            "id": record_id,
-            "kind": kind,
-            "subject_id": subject_id,
-            "desk_id": desk_id,
-            "at": now,
-            "by_staff": actor.staff_id,
-            "commitments": json.dumps(commitments, sort_keys=True),
-            "body_sealed": record.seal(salted, {key: list(sections)}, context),
-        },
-    )
+    row = {
+        "id": record_id,
+        "kind": kind,
+        "subject_id": subject_id,
+        "desk_id": desk_id,
+        "at": now,
+        "by_staff": actor.staff_id,
+        "commitments": json.dumps(commitments, sort_keys=True),
+        "body_sealed": record.seal(salted, {key: list(sections)}, context),
+    }
+    insert_rows(db, records, [row])
     return record_id
 
 
@@ -69,8 +77,7 @@ def read(db: Connection, here: Here, actor: Actor, record_id: str) -> dict[Secti
 
 def latest(db: Connection, here: Here, actor: Actor, kind: str, subject_id: str) -> dict[Section, bytes] | None:
     """The newest record of a kind for a subject, opened; None if there is none."""
-    query = select(records).where(records.c.subject_id == subject_id, records.c.kind == kind)
-    row = db.execute(query.order_by(records.c.at.desc()).limit(1)).first()
+    row = _LATEST.first(db, {"subject": subject_id, "kind": kind})
     return None if row is None else _open(db, here, actor, row)
 
 
@@ -115,11 +122,10 @@ def _context(here: Here, subject_id: str, record_id: str, commitments: Mapping[S
 
 def desk_public(db: Connection, desk_id: str) -> KemPublicKey:
     """The desk's present key."""
-    query = select(desk_keys.c.public).where(desk_keys.c.desk_id == desk_id, desk_keys.c.retired_at.is_(None))
-    public = db.execute(query).scalar()
-    if public is None:
+    row = _PUBLIC.first(db, {"desk": desk_id})
+    if row is None:
         raise LocalError("unknown-desk", "There is no such desk, or it has no key. See the list of desks.")
-    return parsed(public)
+    return parsed(row.public)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, null, select, update
+from sqlalchemy import Connection, bindparam, func, null, select, update
 
 from node.casework import cases, followups, plans, referrals, show
 from node.casework.calendars import desk_calendar
@@ -18,6 +18,7 @@ from node.exchange import peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
+from node.storage.rows import Question
 from node.storage.tables import Side, agencies, cards, desks, messages, roster, staff, threads
 from node.storage.tables import cases as case_rows
 from node.storage.tables import referrals as rows
@@ -81,6 +82,30 @@ def _opening_days(calendar: Calendar, since: datetime, now: datetime) -> int:
 
 # -- other agencies --------------------------------------------------------------------------------------------------
 
+_AGENCIES = Question(
+    select(agencies).where(
+        agencies.c.agency.in_(bindparam("agencies", expanding=True)), agencies.c.standing != Standing.BLOCKED
+    )
+)
+_TASKS_OF = Question(
+    select(task_rows.c.subject_id).where(task_rows.c.kind == bindparam("kind"), task_rows.c.closed_at.is_(None))
+)
+_REFERRALS = Question(
+    select(rows.c.id, rows.c.desk_id, rows.c.staff_id, threads.c.peer)
+    .join(threads, threads.c.id == rows.c.thread_id)
+    .where(rows.c.ended_at.is_(None))
+)
+_HANDED = Question(
+    select(case_rows.c.id, case_rows.c.desk_id, case_rows.c.staff_id, case_rows.c.transferred_to.label("peer")).where(
+        case_rows.c.transferred_to.is_not(None), case_rows.c.closed_at.is_(None)
+    )
+)
+_CARDS = Question(
+    select(cards.c.thread_id.label("id"), cards.c.desk_id, null().label("staff_id"), cards.c.peer).where(
+        cards.c.ended.is_(False)
+    )
+)
+
 
 def watch_peers(db: Connection, here: Here, now: datetime) -> int:
     """Agencies with which something is open and of which nothing is heard. Returns how many are silent.
@@ -91,8 +116,7 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
     open_ones = _open_with(db)
     silent: set[str] = set()
     gone: dict[str, Any] = {}
-    query = select(agencies).where(agencies.c.agency.in_(open_ones), agencies.c.standing != Standing.BLOCKED)
-    for row in db.execute(query):
+    for row in _AGENCIES.all(db, {"agencies": list(open_ones)}) if open_ones else ():
         since = show.silent_since(row, now)
         if since is None:
             continue
@@ -106,8 +130,8 @@ def watch_peers(db: Connection, here: Here, now: datetime) -> int:
     for item in gone.values():
         tasks.open_task(db, now, GONE_TASK, item.id, desk_id=item.desk_id, staff_id=item.staff_id)
     for kind, wanted in ((PEER_TASK, silent), (GONE_TASK, gone)):
-        still = select(task_rows.c.subject_id).where(task_rows.c.kind == kind, task_rows.c.closed_at.is_(None))
-        for subject in sorted(set(db.execute(still).scalars()) - set(wanted)):
+        still = {row.subject_id for row in _TASKS_OF.all(db, {"kind": kind})}
+        for subject in sorted(still - set(wanted)):
             tasks.close_task(db, now, kind, subject, NODE)
             audit.record(db, now, NODE, "peer.heard", subject)
     return len(silent)
@@ -135,18 +159,7 @@ def list_peers(db: Connection, here: Here, now: datetime) -> list[dict[str, Any]
 def _open_with(db: Connection) -> dict[str, list[Any]]:
     """What is open with each agency: referrals and cards of both sides, people who were handed over to it."""
     found: dict[str, list[Any]] = {}
-    with_peer = (
-        select(rows.c.id, rows.c.desk_id, rows.c.staff_id, threads.c.peer)
-        .join(threads, threads.c.id == rows.c.thread_id)
-        .where(rows.c.ended_at.is_(None))
-    )
-    handed = select(
-        case_rows.c.id, case_rows.c.desk_id, case_rows.c.staff_id, case_rows.c.transferred_to.label("peer")
-    ).where(case_rows.c.transferred_to.is_not(None), case_rows.c.closed_at.is_(None))
-    kept = select(cards.c.thread_id.label("id"), cards.c.desk_id, null().label("staff_id"), cards.c.peer).where(
-        cards.c.ended.is_(False)
-    )
-    for row in (*db.execute(with_peer), *db.execute(handed), *db.execute(kept)):
+    for row in (*_REFERRALS.all(db, {}), *_HANDED.all(db, {}), *_CARDS.all(db, {})):
         found.setdefault(row.peer, []).append(row)
     return found
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import mail, referrals
 from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
+from node.storage.rows import Change, Question
 from node.storage.tables import (
     IS_PERMITTING,
     cases,
@@ -35,21 +36,40 @@ GAP_AFTER = timedelta(hours=24)
 GAP_FINAL = timedelta(days=MESSAGE_LIFE_DAYS + EXPIRY_GRACE_DAYS)
 _TASKS = {Attention.UNDELIVERED: "undelivered", Attention.OVERDUE: "overdue"}
 
+# Asked every minute, and nearly always answered with nothing: that has to cost nearly nothing.
+_DUE = Question(
+    select(rows)
+    .where(rows.c.attention_at <= bindparam("now"))
+    .order_by(rows.c.attention_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_ATTEND = Change(
+    update(rows)
+    .where(rows.c.id == bindparam("referral"))
+    .values(attention=bindparam("now_at"), attention_at=bindparam("next_at"))
+)
+_ENDING = Question(
+    select(releases.c.id, releases.c.ours, releases.c.case_id, releases.c.thread_id)
+    .where(IS_PERMITTING, releases.c.valid_until <= bindparam("now"))
+    .limit(bindparam("most"))
+)
+_UNANSWERED = Question(
+    select(withdrawals.c.id, threads.c.desk_id)
+    .join(threads, threads.c.id == withdrawals.c.thread_id)
+    .where(withdrawals.c.answered_at.is_(None), withdrawals.c.duty_at <= bindparam("now"))
+    .limit(bindparam("most"))
+)
+_GAPS = Question(select(threads).where(threads.c.gap_since <= bindparam("before")).limit(bindparam("most")))
+
 
 def attend(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     """Referrals whose attention may have changed: their rows say what it is now, people are told. Returns how many."""
-    query = select(rows).where(rows.c.attention_at <= now).order_by(rows.c.attention_at).limit(limit)
-    if db.dialect.name != "sqlite":
-        query = query.with_for_update(skip_locked=True)
-    found = db.execute(query).all()
+    found = _DUE.all(db, {"now": now, "most": limit})
     for row in found:
-        view = referrals.view_of(dict(row._mapping), referrals.state_of(row))
+        view = referrals.view_of(row._asdict(), referrals.state_of(row))
         attention = referral.attention(view, now)
-        db.execute(
-            update(rows)
-            .where(rows.c.id == row.id)
-            .values(attention=attention, attention_at=referral.next_change(view, now))
-        )
+        _ATTEND.run(db, {"referral": row.id, "now_at": attention, "next_at": referral.next_change(view, now)})
         if attention in _TASKS:
             tasks.open_task(db, now, _TASKS[attention], row.id, desk_id=row.desk_id, staff_id=row.staff_id)
             tasks.notify(db, now, f"role:{Role.SUPERVISOR}")
@@ -62,12 +82,7 @@ def end_consents(db: Connection, here: Here, now: datetime, limit: int = 200) ->
 
     Only with a clock that is beyond doubt: a wrong one would stop help.
     """
-    query = (
-        select(releases.c.id, releases.c.ours, releases.c.case_id, releases.c.thread_id)
-        .where(IS_PERMITTING, releases.c.valid_until <= now)
-        .limit(limit)
-    )
-    ended = db.execute(query).all()
+    ended = _ENDING.all(db, {"now": now, "most": limit})
     for row in ended:
         db.execute(update(releases).where(releases.c.id == row.id).values(state=ConsentState.EXPIRED, state_at=now))
         db.execute(insert(release_events), {"release_id": row.id, "state": ConsentState.EXPIRED, "at": now})
@@ -80,13 +95,7 @@ def end_consents(db: Connection, here: Here, now: datetime, limit: int = 200) ->
 
 def miss_erasures(db: Connection, here: Here, now: datetime, limit: int = 200) -> int:
     """Withdrawals that were not answered in time: a task for a person, at both ends. Returns how many."""
-    query = (
-        select(withdrawals.c.id, threads.c.desk_id)
-        .join(threads, threads.c.id == withdrawals.c.thread_id)
-        .where(withdrawals.c.answered_at.is_(None), withdrawals.c.duty_at <= now)
-        .limit(limit)
-    )
-    late = db.execute(query).all()
+    late = _UNANSWERED.all(db, {"now": now, "most": limit})
     for row in late:
         tasks.open_task(db, now, "erasure-missing", row.id, desk_id=row.desk_id)
         tasks.notify(db, now, f"role:{Role.SUPERVISOR}")
@@ -102,9 +111,9 @@ def ask_for_gaps(db: Connection, here: Here, now: datetime, limit: int = 100) ->
     What is still missing when it would be refused as too old can never come: then what waits behind it is applied, and
     people are told.
     """
-    gaps = db.execute(select(threads).where(threads.c.gap_since <= now - GAP_AFTER).limit(limit)).all()
+    gaps = _GAPS.all(db, {"before": now - GAP_AFTER, "most": limit})
     for row in gaps:
-        first = chains.first_ahead(db, row._mapping)
+        first = chains.first_ahead(db, row._asdict())
         if first is None:
             db.execute(update(threads).where(threads.c.id == row.id).values(gap_since=None))
         elif first.at <= now - GAP_FINAL:

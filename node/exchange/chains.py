@@ -284,14 +284,23 @@ def first_ahead(db: Connection, thread: Any) -> Any:
     ).first()
 
 
+_ORPHANS = Question(
+    select(messages.c.agency, messages.c.id)
+    .where(
+        IS_WAITING,
+        messages.c.at <= bindparam("before"),
+        ~select(threads.c.id).where(threads.c.id == messages.c.thread_id).exists(),
+    )
+    .limit(bindparam("most"))
+)
+
+
 def give_up_orphans(db: Connection, here: Here, hooks: Hooks, now: datetime, before: datetime, limit: int = 100) -> int:
     """Messages that came before `before` and wait for the beginning of a thread that can no longer come.
 
     They are set aside and people are told. Returns how many.
     """
-    known = select(threads.c.id).where(threads.c.id == messages.c.thread_id).exists()
-    query = select(messages.c.agency, messages.c.id).where(IS_WAITING, messages.c.at <= before, ~known)
-    found = db.execute(query.limit(limit)).all()
+    found = _ORPHANS.all(db, {"before": before, "most": limit})
     for row in found:
         this = (messages.c.agency == row.agency) & (messages.c.id == row.id)
         db.execute(update(messages).where(this).values(state=Arrival.QUARANTINED))

@@ -122,7 +122,7 @@ _FILES_AT_ONCE: Final = 4
 _FEW: Final = 4
 _FILES: Final = lane_number(Lane.FILES)
 _ALERTS: Final = lane_number(Lane.ALERT)
-_THREAD = select(threads).where(threads.c.id == bindparam("thread"))
+_THREAD = Question(select(threads).where(threads.c.id == bindparam("thread")).with_for_update())
 _MOVE = Change(
     update(threads)
     .where(threads.c.id == bindparam("thread"))
@@ -159,8 +159,7 @@ def compose(
     if isinstance(thread, NewThread):
         thread_id, peer, peer_desk, seq, previous = thread.id, thread.peer, thread.peer_desk, 1, None
     else:
-        query = _THREAD if db.dialect.name == "sqlite" else _THREAD.with_for_update()
-        row = db.execute(query, {"thread": thread}).one()
+        row = _THREAD.first(db, {"thread": thread})
         thread_id, peer, peer_desk = row.id, row.peer, row.peer_desk
         seq, previous = (row.out_seq + 1, row.out_hash) if row.out_epoch == here.epoch else (1, None)
     if seq > THREAD_MAX_MESSAGES:
@@ -442,7 +441,7 @@ def _take_back(db: Connection, here: Here, message_id: str) -> bool:
             messages.c.thread_id, messages.c.epoch, messages.c.seq, messages.c.content_hash, messages.c.content
         ).where(messages.c.agency == here.agency, messages.c.id == message_id)
     ).one()
-    thread = db.execute(_THREAD, {"thread": row.thread_id}).first()
+    thread = _THREAD.first(db, {"thread": row.thread_id})
     if thread is None or (thread.out_epoch, thread.out_seq) != (row.epoch, row.seq):
         return False
     content = parse(row.content)
@@ -563,15 +562,18 @@ def free_leases(db: Connection, slot: int) -> None:
     db.execute(update(outbox).where(outbox.c.lease_until.is_not(None), mine).values(lease_until=None))
 
 
+_EXPIRED = Question(
+    select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id)
+    .join(outbox, (outbox.c.message_id == messages.c.id) & (messages.c.agency == bindparam("us")))
+    .where(outbox.c.expires_at <= bindparam("now"))
+    .order_by(outbox.c.expires_at)
+    .limit(bindparam("most"))
+)
+
+
 def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int = 500) -> int:
     """What could not be delivered in time ends as `expired`, each a task for a person. Returns how many."""
-    rows = db.execute(
-        select(messages.c.id, messages.c.type, messages.c.thread_id, messages.c.referral_id)
-        .join(outbox, (outbox.c.message_id == messages.c.id) & (messages.c.agency == here.agency))
-        .where(outbox.c.expires_at <= now)
-        .order_by(outbox.c.expires_at)
-        .limit(limit)
-    ).all()
+    rows = _EXPIRED.all(db, {"us": here.agency, "now": now, "most": limit})
     if rows:
         _end(db, here, Delivery.EXPIRED, [row.id for row in rows])
         hooks.ended(
@@ -583,17 +585,32 @@ def expire(db: Connection, here: Here, hooks: Hooks, now: datetime, limit: int =
     return len(rows)
 
 
+def _waits_for(agency: Any, *conditions: Any) -> Any:
+    return select(outbox.c.number).where(outbox.c.peer == agency, *conditions).limit(1).exists()
+
+
+_WAITING = Question(
+    select(agencies.c.agency).where(
+        or_(agencies.c.retry_at.is_(None), agencies.c.retry_at <= bindparam("now")),
+        _waits_for(agencies.c.agency, outbox.c.lane > _ALERTS),
+    )
+)
+_ALERTING = Question(
+    select(agencies.c.agency).where(
+        _waits_for(
+            agencies.c.agency,
+            outbox.c.lane == _ALERTS,
+            or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= bindparam("now")),
+        )
+    )
+)
+
+
 def waiting_peers(db: Connection, now: datetime) -> list[str]:
     """Agencies for which something besides alerts is queued and that may be tried now."""
-    due = or_(agencies.c.retry_at.is_(None), agencies.c.retry_at <= now)
-    hers = (outbox.c.peer == agencies.c.agency) & (outbox.c.lane > _ALERTS)
-    query = select(agencies.c.agency).where(due, select(outbox.c.number).where(hers).limit(1).exists())
-    return list(db.execute(query).scalars())
+    return [row.agency for row in _WAITING.all(db, {"now": now})]
 
 
 def waiting_alerts(db: Connection, now: datetime) -> list[str]:
     """Agencies for which an alert is queued that may be tried now, whatever else was tried with them."""
-    free = or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= now)
-    hers = (outbox.c.peer == agencies.c.agency) & (outbox.c.lane == _ALERTS) & free
-    query = select(agencies.c.agency).where(select(outbox.c.number).where(hers).limit(1).exists())
-    return list(db.execute(query).scalars())
+    return [row.agency for row in _ALERTING.all(db, {"now": now})]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any, Final
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
+from node.storage.rows import Change, Question
 from node.storage.settings import RETIRING, get_setting, set_setting
 from node.storage.tables import agencies, invites, outbox
 from protocol import crypto, identity, invite
@@ -106,11 +106,19 @@ def accept_answer(db: Connection, here: Here, now: datetime, made: Invite, raw: 
     return peer
 
 
+_TYPE = Question(select(agencies.c.type).where(agencies.c.agency == bindparam("agency")))
+_STORE = Change(
+    update(agencies)
+    .where(agencies.c.agency == bindparam("of"))
+    .values(name=bindparam("called"), bundle=bindparam("raw"), bundle_fetched_at=bindparam("at"))
+)
+
+
 def store_peer(db: Connection, here: Here, now: datetime, peer: Peer) -> None:
     """The bundle is stored if it is not older than the one already known; a new agency begins unverified."""
     if peer.agency == here.agency:
         raise LocalError("peer-self", "This is your own agency.")
-    known = db.execute(select(agencies.c.bundle, agencies.c.type).where(agencies.c.agency == peer.agency)).first()
+    known = _TYPE.first(db, {"agency": peer.agency})
     values = {"name": peer.name, "bundle": peer.raw, "bundle_fetched_at": now}
     if known is None:
         with_node = select(agencies.c.agency).where(agencies.c.outside.is_(False))
@@ -129,7 +137,7 @@ def store_peer(db: Connection, here: Here, now: datetime, peer: Peer) -> None:
         raise RemoteError("bundle-fork", "The agency's root does not follow the one that is known. Telephone it.")
     if before is not None and peer.root.hash != before.peer.root.hash:
         log.warning("peer_root_changed", agency=peer.agency)
-    db.execute(update(agencies).where(agencies.c.agency == peer.agency).values(**values))
+    _STORE.run(db, {"of": peer.agency, "called": peer.name, "raw": peer.raw, "at": now})
 
 
 def take_bundle(db: Connection, here: Here, now: datetime, raw: bytes) -> None:
@@ -300,16 +308,24 @@ def unconfirmed(db: Connection) -> list[str]:
     return list(db.execute(query.limit(PEERS_MAX)).scalars())
 
 
-def load_directory(db: Connection, now: datetime, before: Directory | None = None) -> Directory:
-    """The members as stored. A bundle that was parsed before is not parsed again."""
-    known = {} if before is None else before.members
+_MEMBERS = Question(
+    select(agencies.c.agency, agencies.c.standing, agencies.c.bundle)
+    .where(agencies.c.outside.is_(False))
+    .limit(PEERS_MAX)
+)
+
+
+def load_directory(
+    db: Connection, now: datetime, before: Directory | None = None, fresh: Peer | None = None
+) -> Directory:
+    """The members as stored. A bundle that was verified before is not verified again, nor that of `fresh`."""
+    known = {} if before is None else {agency: member.peer for agency, member in before.members.items()}
+    known |= {} if fresh is None else {fresh.agency: fresh}
     members: dict[str, Member] = {}
-    with_node = agencies.c.outside.is_(False)
-    query = select(agencies.c.agency, agencies.c.standing, agencies.c.bundle).where(with_node).limit(PEERS_MAX)
-    for row in db.execute(query):
+    for row in _MEMBERS.all(db, {}):
         standing, old = Standing(row.standing), known.get(row.agency)
-        if old is not None and old.peer.raw == row.bundle:
-            members[row.agency] = replace(old, standing=standing)
+        if old is not None and old.raw == row.bundle:
+            members[row.agency] = Member(old, standing)
             continue
         try:
             members[row.agency] = Member(identity.read_known(row.bundle, seconds(now)), standing)

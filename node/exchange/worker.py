@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from node import faults, metrics
 from node.clock import Clock
@@ -31,6 +31,7 @@ from node.exchange.client import (
 from node.exchange.hooks import Hooks
 from node.storage.database import Database
 from node.storage.here import Here
+from node.storage.rows import Question
 from node.storage.settings import get_setting
 from node.storage.tables import Lane, agencies, messages, threads
 from node.storage.tables import outbox as outbox_rows
@@ -303,18 +304,22 @@ class Worker:
             self._fetched[peer] = now - BUNDLE_WAIT + BUNDLE_RETRY
             self._claimed.pop(peer, None)
             return False
-        await self.reload()
+        await self.reload(found)
         return True
 
-    async def reload(self) -> None:
-        """The directory in memory is the one that is stored, here and soon in every process of the node."""
-        await self.look_again()
+    async def reload(self, fresh: identity.Peer | None = None) -> None:
+        """The directory in memory is the one that is stored, here and soon in every process of the node.
+
+        `fresh`: whose bundle was verified and stored just now.
+        """
+        await self.look_again(fresh)
         if self._here.again is not None:
             self._here.again()
 
-    async def look_again(self) -> None:
+    async def look_again(self, fresh: identity.Peer | None = None) -> None:
         """The directory in memory is the one that is stored."""
-        self._here.directory = await self._database.read(peers.load_directory, self._clock.now(), self._here.directory)
+        now, before = self._clock.now(), self._here.directory
+        self._here.directory = await self._database.read(peers.load_directory, now, before, fresh)
 
     async def announce(self) -> None:
         """After a move: our bundle goes to every agency that has not taken the new address, until each has."""
@@ -388,17 +393,28 @@ def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found:
         hooks.alarm(db, here, now, "root-changed", found.agency, found.agency)
 
 
+_QUEUED = agencies.c.agency.in_(
+    select(outbox_rows.c.peer)
+    .join(messages, messages.c.id == outbox_rows.c.message_id)
+    .where(messages.c.type == MessageType.HELLO)
+)
+_OPEN_WITH = agencies.c.agency.in_(select(threads.c.peer).where(threads.c.open.is_(True)))
+#: One that has never reached us may have tried for days; one that was silent for longer than a message lives, not.
+_MAY_HAVE = Question(
+    select(agencies.c.agency).where(
+        or_(_OPEN_WITH, agencies.c.heard_at.is_(None), agencies.c.heard_at > bindparam("since")), ~_QUEUED
+    )
+)
+_SILENT = Question(select(agencies.c.agency).where(_OPEN_WITH, agencies.c.heard_at < bindparam("since"), ~_QUEUED))
+
+
 def _say_hello(db: Connection, here: Here, now: datetime, not_heard_since: datetime | None = None) -> None:
     bundle_at = int(get_setting(db, "bundle_at") or "0")
-    # One that has never reached us may have tried for days; one that was silent for longer than a message lives, not.
-    recent = now - timedelta(days=MESSAGE_LIFE_DAYS)
-    with_threads = select(threads.c.peer).where(threads.c.open.is_(True))
-    may_have = or_(agencies.c.agency.in_(with_threads), agencies.c.heard_at.is_(None), agencies.c.heard_at > recent)
     if not_heard_since is not None:
-        may_have = agencies.c.agency.in_(with_threads) & (agencies.c.heard_at < not_heard_since)
-    queued = select(outbox_rows.c.peer).join(messages, messages.c.id == outbox_rows.c.message_id)
-    may_have = may_have & agencies.c.agency.not_in(queued.where(messages.c.type == MessageType.HELLO))
-    for agency in db.execute(select(agencies.c.agency).where(may_have)).scalars().all():
-        member = here.directory.members.get(agency)
+        to_tell = _SILENT.all(db, {"since": not_heard_since})
+    else:
+        to_tell = _MAY_HAVE.all(db, {"since": now - timedelta(days=MESSAGE_LIFE_DAYS)})
+    for row in to_tell:
+        member = here.directory.members.get(row.agency)
         if member is not None and member.standing == "verified":
-            outbox.compose_plain(db, here, now, agency, Hello, epoch=here.epoch, bundle_at=bundle_at)
+            outbox.compose_plain(db, here, now, row.agency, Hello, epoch=here.epoch, bundle_at=bundle_at)

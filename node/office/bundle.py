@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -14,6 +15,7 @@ from node.office.desks import Profile
 from node.office.root import first_root, successions
 from node.office.roster import Officer
 from node.storage.here import Here
+from node.storage.rows import Question
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import desk_keys, desks, staff
 from protocol import identity
@@ -21,6 +23,14 @@ from protocol.codes import AgencyType, Role
 from protocol.encoding import encode, seconds
 from protocol.errors import LocalError
 from protocol.identity import LABEL_BUNDLE, OFFICERS_MAX, Bundle, DeskEntry, Signed
+
+_ACTIVE: Final = Question(select(staff.c.id).where(staff.c.status == "active"))
+_DESKS: Final = Question(
+    select(desks.c.id, desks.c.name, desks.c.profile, desk_keys.c.certificate)
+    .join(desk_keys, desk_keys.c.desk_id == desks.c.id)
+    .where(desks.c.closed_at.is_(None), desk_keys.c.retired_at.is_(None))
+    .order_by(desks.c.created_at, desks.c.id)
+)
 
 
 def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> bytes:
@@ -68,21 +78,15 @@ def own_bundle(db: Connection) -> bytes:
 
 def _officers(db: Connection, certified: dict[str, Officer], entries: list[DeskEntry]) -> tuple[Signed, ...]:
     """Those who are officers now, and those who left as long as a desk's key rests on them."""
-    active = set(db.execute(select(staff.c.id).where(staff.c.status == "active")).scalars())
+    active = {row.id for row in _ACTIVE.all(db, {})}
     signers = {entry.certificate.signatures[0].key for entry in entries}
     named = [o for key, o in sorted(certified.items()) if key in signers or o.staff_id in active]
     return tuple(o.signed for o in sorted(named, key=lambda o: o.key.hash not in signers)[:OFFICERS_MAX])
 
 
 def _desk_entries(db: Connection, now: datetime, certified: dict[str, Officer]) -> list[DeskEntry]:
-    query = (
-        select(desks.c.id, desks.c.name, desks.c.profile, desk_keys.c.certificate)
-        .join(desk_keys, desk_keys.c.desk_id == desks.c.id)
-        .where(desks.c.closed_at.is_(None), desk_keys.c.retired_at.is_(None))
-        .order_by(desks.c.created_at, desks.c.id)
-    )
     entries = []
-    for row in db.execute(query).all():
+    for row in _DESKS.all(db, {}):
         certificate = identity.decode_signed(row.certificate)
         if certificate.signatures[0].key not in certified:
             tasks.open_task(db, now, office_desks.ROTATE, row.id, role=Role.OFFICER)

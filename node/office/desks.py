@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from node.office import audit, roster, tasks
 from node.office.actor import Actor, person_kem
 from node.storage.here import Here
+from node.storage.rows import Question
 from node.storage.tables import desk_keys, desk_wraps, desks, staff
 from protocol import crypto, identity
 from protocol.codes import Role
@@ -196,12 +197,19 @@ def open_desk_key(db: Connection, actor: Actor, key_hash: str) -> KemKey:
     return key
 
 
+_WRAPS: Final = Question(
+    select(desk_wraps.c.key_hash, desk_wraps.c.seed_sealed).where(
+        desk_wraps.c.holder == bindparam("holder"), desk_wraps.c.key_hash.in_(bindparam("keys", expanding=True))
+    )
+)
+_OLD: Final = Question(
+    select(desk_keys.c.desk_id).where(desk_keys.c.retired_at.is_(None), desk_keys.c.created_at <= bindparam("before"))
+)
+
+
 def desk_keys_for(db: Connection, actor: Actor, key_hashes: set[str]) -> dict[str, KemKey]:
     """Those of the named desk keys that the actor can open."""
-    query = select(desk_wraps.c.key_hash, desk_wraps.c.seed_sealed).where(
-        desk_wraps.c.holder == actor.staff_id, desk_wraps.c.key_hash.in_(key_hashes)
-    )
-    wraps = db.execute(query).all()
+    wraps = _WRAPS.all(db, {"holder": actor.staff_id, "keys": key_hashes}) if key_hashes else ()
     if not wraps:
         return {}
     own = person_kem(actor.require_seed())
@@ -231,10 +239,9 @@ def person_fingerprint(here: Here, actor: Actor) -> str:
 def ask_for_rotation(db: Connection, now: datetime) -> int:
     """Officers have a task for each desk whose key certificate ends soon. Returns how many such desks there are."""
     limit = now - timedelta(days=DESK_KEY_DAYS - ROTATE_AHEAD_DAYS)
-    query = select(desk_keys.c.desk_id).where(desk_keys.c.retired_at.is_(None), desk_keys.c.created_at <= limit)
-    due = list(db.execute(query).scalars())
-    for desk_id in due:
-        tasks.open_task(db, now, ROTATE, desk_id, role=Role.OFFICER)
+    due = _OLD.all(db, {"before": limit})
+    for row in due:
+        tasks.open_task(db, now, ROTATE, row.desk_id, role=Role.OFFICER)
     return len(due)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select
 from node.office import audit, tasks
 from node.office.actor import Actor, person_signer
 from node.storage.here import NODE, Here
+from node.storage.rows import Question
 from node.storage.settings import get_setting
 from node.storage.tables import roster, staff
 from protocol import identity
@@ -50,6 +51,11 @@ class Officer:
         return self.certificate.not_before <= at < self.certificate.not_after
 
 
+_CERTIFIED: Final = Question(
+    select(staff.c.id, staff.c.officer_certificate).where(staff.c.officer_certificate.is_not(None))
+)
+
+
 def officers(db: Connection, here: Here) -> dict[str, Officer]:
     """Everybody with a certificate of our root, by the hash of the key; former officers too, for what they signed.
 
@@ -57,8 +63,7 @@ def officers(db: Connection, here: Here) -> dict[str, Officer]:
     """
     root = present_root(db)
     found = {}
-    query = select(staff.c.id, staff.c.officer_certificate).where(staff.c.officer_certificate.is_not(None))
-    for row in db.execute(query):
+    for row in _CERTIFIED.all(db, {}):
         try:
             signed = identity.decode_signed(row.officer_certificate)
             certificate = identity.verify(signed, LABEL_OFFICER, identity.DECODE_OFFICER, root)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from node.office.actor import Actor
-from node.storage.rows import Change, upsert, waiting
+from node.storage.rows import Change, Question, Upsert, upsert, waiting
 from node.storage.tables import notices, tasks
 from protocol import crypto
 from protocol.codes import Role
@@ -43,51 +43,58 @@ def open_task(
         "created_at": now,
         "due_at": due_at,
     }
-    if db.execute(_open(db.dialect.name), row).first() is None:
+    if not _open(db.dialect.name).all(db, row):
         return False
     notify(db, now, audience(desk_id=desk_id, staff_id=staff_id, role=role))
     return True
 
 
 @lru_cache(maxsize=2)
-def _open(dialect: str) -> Any:
+def _open(dialect: str) -> Question:
+    return Question(_insert(dialect).returning(tasks.c.id))
+
+
+@lru_cache(maxsize=2)
+def _open_quietly(dialect: str) -> Change:
+    return Change(_insert(dialect))
+
+
+def _insert(dialect: str) -> Upsert:
+    """One that is open already is left as it is."""
     columns = ("id", "kind", "subject_id", "desk_id", "staff_id", "role", "created_at", "due_at")
     statement = upsert(dialect, tasks).values({name: bindparam(name) for name in columns})
     return statement.on_conflict_do_nothing(
         index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
-    ).returning(tasks.c.id)
+    )
 
 
-_CLOSE: Final = (
+_CLOSE: Final = Change(
     update(tasks)
-    .where(tasks.c.kind == bindparam("of"), tasks.c.subject_id == bindparam("subject"), tasks.c.closed_at.is_(None))
+    .where(
+        tasks.c.kind == bindparam("of"),
+        tasks.c.subject_id.in_(bindparam("subjects", expanding=True)),
+        tasks.c.closed_at.is_(None),
+    )
     .values(closed_at=bindparam("at"), closed_by=bindparam("by"))
 )
 
 
 def open_many(db: Connection, now: datetime, wanted: Sequence[Mapping[str, Any]]) -> None:
     """Each of these rows (without id) is an open task, by one statement; telling people is left to the caller."""
-    if not wanted:
-        return
-    statement = upsert(db.dialect.name, tasks)
-    db.execute(
-        statement.on_conflict_do_nothing(
-            index_elements=[tasks.c.kind, tasks.c.subject_id], index_where=tasks.c.closed_at.is_(None)
-        ),
-        [{"id": crypto.new_id(), "created_at": now, **row} for row in wanted],
-    )
+    if wanted:
+        rows = [{"id": crypto.new_id(), "created_at": now, **row} for row in wanted]
+        _open_quietly(db.dialect.name).run(db, *rows)
 
 
 def close_many(db: Connection, now: datetime, kind: str, subject_ids: Collection[str], by: str) -> None:
     """No task of this kind is open for these subjects any more."""
-    this = (tasks.c.kind == kind) & tasks.c.subject_id.in_(subject_ids) & tasks.c.closed_at.is_(None)
     if subject_ids:
-        db.execute(update(tasks).where(this).values(closed_at=now, closed_by=by))
+        _CLOSE.run(db, {"of": kind, "subjects": list(subject_ids), "at": now, "by": by})
 
 
 def close_task(db: Connection, now: datetime, kind: str, subject_id: str, by: str) -> None:
     """No task of this kind is open for this subject any more."""
-    db.execute(_CLOSE, {"of": kind, "subject": subject_id, "at": now, "by": by})
+    close_many(db, now, kind, (subject_id,), by)
 
 
 def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:

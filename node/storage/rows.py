@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, Select, Table, UpdateBase, insert
 from sqlalchemy.dialects.sqlite import Insert as Upsert
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
 from node.storage.tables import audit, bodies, followups, messages, outbox, referrals, releases, threads
@@ -176,14 +177,15 @@ def _stored_as(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] 
 
 
 class Question:
-    """A select that is asked for every message. A parameter that `expanding` names is a list, not an empty one.
+    """A select that is asked for every message or by every sweep. A parameter that `expanding` names is a list, not an
+    empty one. An insert that returns what is new is one too, if all its rows are read.
 
     On SQLite it goes straight to the driver; elsewhere SQLAlchemy asks, because it has to tell a conflict there.
     """
 
     __slots__ = ("_prepared", "_select")
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: Select[Any] | ReturningInsert[Any]) -> None:
         self._select = statement
         self._prepared: _Direct | None = None
 
@@ -204,7 +206,7 @@ class Question:
 
     def _prepare(self, db: Connection) -> _Direct:
         if self._prepared is None:
-            self._prepared = _Direct(self._select, db.dialect, self._select.selected_columns)
+            self._prepared = _Direct(self._select, db.dialect, self._select.exported_columns)
         return self._prepared
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -118,7 +119,10 @@ class Lane(StrEnum):
 
 def lane_number(lane: Lane) -> int:
     """Lanes are claimed in this order."""
-    return list(Lane).index(lane)
+    return _LANES[lane]
+
+
+_LANES: Final = {lane: number for number, lane in enumerate(Lane)}
 
 
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
