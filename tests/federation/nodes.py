@@ -3,22 +3,34 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
+from sqlalchemy import Connection
 
-from node import faults
+from node import app, config, faults
 from node.cli.client import Client
 from node.cli.demo import DemoAgency
+from node.exchange import peers
+from node.office.bundle import make_bundle
+from node.storage.database import Database
+from node.storage.here import Here
+from node.storage.settings import set_setting
+from tests.federation.starter import Started
 
 FORM: dict[str, Any] = {
     "referral": {"desk": "Desk", "kind": "referral", "priority": "normal"},
@@ -47,22 +59,48 @@ class RealNode(DemoAgency):
         self.options: tuple[str, ...] = ()
         self.log = (root / f"{key}.log").open("ab")
 
-    def finish_set_up(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def launch(  # type: ignore[override]  # it shows of a process what is used of it
+        self, *words: str, log: IO[bytes] | None = None, environment: Mapping[str, str] | None = None
+    ) -> Started:
+        return Started("--data", str(self.folder), *words, log=log, environment=environment, cwd=self.folder)
+
+    def finish_set_up(self, process: Started) -> dict[str, Any]:  # type: ignore[override]
         self.printed = super().finish_set_up(process)
         return self.printed
+
+    def copy(self, before: RealNode) -> None:
+        """Become a copy of a node that does not run, with a port of our own: peers still know its address."""
+        shutil.copytree(before.folder, self.folder)
+        for file in (f"{self.key}.passphrase", f"{self.key}.toml"):
+            shutil.copy(before.folder.parent / file, self.folder.parent)
+        settings = self.folder / "staffetta.toml"
+        text = settings.read_text().replace(before.address, self.address)
+        settings.write_text(text.replace(f"port = {before.port}\n", f"port = {self.port}\n"))
+        self.printed, self.agency, self.desk = before.printed, before.agency, before.desk
+        self.sign_in = {**before.sign_in, "address": self.address}
+        self.client.cookie = before.client.cookie
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Database, Here]]:
+        """What the process would work on, while it does not run."""
+        settings = config.load(self.folder)
+        database = app.open_database(settings)
+        try:
+            yield database, app.load(settings, database, datetime.now(UTC))
+        finally:
+            database.close()
 
     def begin(self, fault: str | None = None, **given: str) -> None:
         """Start the process; with a fault, it kills itself at that point. Does not wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if name != faults.VARIABLE} | given
         if fault is not None:
             environment[faults.VARIABLE] = fault
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "node", "--data", str(self.folder), "serve", *self.options],
-            stdout=self.log,
-            stderr=self.log,
-            env=environment,
-            cwd=self.folder,
-        )
+        words = ("serve", *self.options)
+        if given:  # the system's loader reads them too
+            command = [sys.executable, "-m", "node", "--data", str(self.folder), *words]
+            self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment, cwd=self.folder)
+            return
+        self.process = self.launch(*words, log=self.log, environment=environment)  # type: ignore[assignment]
 
     def wait(self, seconds: float = 30) -> bool:
         """Whether the node answered before it ended or the time was over."""
@@ -105,17 +143,60 @@ class RealNode(DemoAgency):
 def make_pair(
     root: Path, kinds: tuple[str, str] = ("NGO", "NGO"), urls: tuple[str, str] | None = None
 ) -> tuple[RealNode, RealNode]:
-    """Two nodes that run, have met, and whose people have compared fingerprints; both people are signed in."""
+    """Two nodes that run, have met, and whose people have compared fingerprints; both people are signed in.
+
+    On SQLite they are copies of two that did all this once, before the first test of this process that wanted them.
+    """
     root.chmod(0o700)
     pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
-    if urls is not None:
-        pair[0].database_url, pair[1].database_url = urls
     try:
-        _introduce(*pair, kinds[1])
+        if urls is not None:
+            pair[0].database_url, pair[1].database_url = urls
+            _introduce(*pair, kinds[1])
+        else:
+            for node, prepared in zip(pair, _prepare(kinds), strict=True):
+                node.copy(prepared)
+            _readdress(*pair)
+            before = [_greetings(node) for node in pair]
+            for node in pair:
+                node.begin()
+            # Each greets the other once it runs; a test that counts messages begins after that.
+            until = time.monotonic() + 30
+            while any(_greetings(node) == n for node, n in zip(pair, before, strict=True)) or any(
+                node.rows(_WAITING) for node in pair
+            ):
+                assert time.monotonic() < until, "they were to greet one another"
+                time.sleep(0.02)
     except BaseException:
         for node in pair:
             node.end()
         raise
+    return pair
+
+
+#: The pairs that were introduced, by their kinds, and when. A session ends after half an hour in which nobody used it.
+_prepared: dict[tuple[str, str], tuple[float, tuple[RealNode, RealNode]]] = {}
+_PREPARED_SECONDS = 20 * 60
+_WAITING = "SELECT 1 FROM outbox LIMIT 1"
+
+
+def _greetings(node: RealNode) -> int:
+    return int(node.rows("SELECT count(*) FROM messages WHERE incoming AND type = 'hello'")[0][0])
+
+
+def _prepare(kinds: tuple[str, str]) -> tuple[RealNode, RealNode]:
+    at, pair = _prepared.get(kinds, (0.0, None))
+    if pair is None or time.monotonic() - at > _PREPARED_SECONDS:
+        root = Path(tempfile.mkdtemp(prefix="staffetta-pair-"))
+        atexit.register(shutil.rmtree, root)
+        pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
+        try:
+            _introduce(*pair, kinds[1])
+        finally:
+            for node in pair:
+                node.stop()
+                node.log.close()
+        _prepared[kinds] = time.monotonic(), pair
     return pair
 
 
@@ -135,6 +216,25 @@ def _introduce(one: RealNode, other: RealNode, kind: str) -> None:
     for here, there in ((one, other), (other, one)):
         heard = there.client.get("/api/v1/peers")["our_fingerprint"]
         here.client.post(f"/api/v1/peers/{there.agency}/verify", {"fingerprint": heard})
+    until = time.monotonic() + 30
+    while {peer["standing"] for node in pair for peer in node.client.get("/api/v1/peers")["peers"]} != {"verified"}:
+        assert time.monotonic() < until, "each was to tell the other that it has compared"
+        time.sleep(0.02)
+
+
+def _readdress(one: RealNode, other: RealNode) -> None:
+    """Neither runs, and both have another address than they told: each makes a new bundle, and takes the other's."""
+
+    def publish(db: Connection, here: Here, address: str) -> bytes:
+        set_setting(db, "address", address)
+        return make_bundle(db, here, datetime.now(UTC), address)
+
+    def take(db: Connection, here: Here, raw: bytes) -> None:
+        peers.take_bundle(db, here, datetime.now(UTC), raw)
+
+    with one.opened() as (first, here), other.opened() as (second, there):
+        second.write_sync(take, there, first.write_sync(publish, here, one.address))
+        first.write_sync(take, here, second.write_sync(publish, there, other.address))
 
 
 def form(recipient: RealNode, **changes: Any) -> dict[str, Any]:
