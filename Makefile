@@ -47,8 +47,7 @@ lint: setup
 test: setup
 	@.ci/system-packages
 	@$(MAKE) lint
-	$(PY) -m pytest -n $(JOBS) --dist worksteal $(if $(ARGS),$(ARGS),-m "not alone")
-	$(if $(ARGS),,$(PY) -m pytest -m alone)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-long: setup
 	@.ci/system-packages

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
@@ -11,9 +10,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +28,7 @@ from node.office.bundle import make_bundle
 from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import set_setting
+from tests.federation import prepared
 from tests.federation.starter import Started
 
 FORM: dict[str, Any] = {
@@ -68,17 +67,22 @@ class RealNode(DemoAgency):
         self.printed = super().finish_set_up(process)
         return self.printed
 
-    def copy(self, before: RealNode) -> None:
-        """Become a copy of a node that does not run, with a port of our own: peers still know its address."""
-        shutil.copytree(before.folder, self.folder)
-        for file in (f"{self.key}.passphrase", f"{self.key}.toml"):
-            shutil.copy(before.folder.parent / file, self.folder.parent)
+    def known(self) -> dict[str, Any]:
+        """What a copy has to know."""
+        names = ("port", "address", "printed", "agency", "desk", "sign_in")
+        return {**{name: getattr(self, name) for name in names}, "cookie": self.client.cookie}
+
+    def copy(self, root: Path, known: dict[str, Any]) -> None:
+        """Become a copy of the node in `root`, which does not run, at an address of our own that nobody knows yet."""
+        shutil.copytree(root / self.key, self.folder)
+        for name in (f"{self.key}.passphrase", f"{self.key}.toml"):
+            shutil.copy(root / name, self.folder.parent)
         settings = self.folder / "staffetta.toml"
-        text = settings.read_text().replace(before.address, self.address)
-        settings.write_text(text.replace(f"port = {before.port}\n", f"port = {self.port}\n"))
-        self.printed, self.agency, self.desk = before.printed, before.agency, before.desk
-        self.sign_in = {**before.sign_in, "address": self.address}
-        self.client.cookie = before.client.cookie
+        text = settings.read_text().replace(known["address"], self.address)
+        settings.write_text(text.replace(f"port = {known['port']}\n", f"port = {self.port}\n"))
+        self.printed, self.agency, self.desk = known["printed"], known["agency"], known["desk"]
+        self.sign_in = {**known["sign_in"], "address": self.address}
+        self.client.cookie = known["cookie"]
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Database, Here]]:
@@ -140,33 +144,18 @@ class RealNode(DemoAgency):
         return Client(self.folder, self.address)
 
 
-def make_pair(
-    root: Path, kinds: tuple[str, str] = ("NGO", "NGO"), urls: tuple[str, str] | None = None
-) -> tuple[RealNode, RealNode]:
-    """Two nodes that run, have met, and whose people have compared fingerprints; both people are signed in.
+Pair = tuple[RealNode, RealNode]
 
-    On SQLite they are copies of two that did all this once, before the first test of this process that wanted them.
-    """
+
+def make_pair(root: Path, kinds: tuple[str, str] = ("NGO", "NGO"), urls: tuple[str, str] | None = None) -> Pair:
+    """Two nodes that run, have met, and whose people have compared fingerprints; both people are signed in."""
+    if urls is None:
+        return copy_pair(root, "-".join(kinds), kinds)[0]
     root.chmod(0o700)
     pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
+    pair[0].database_url, pair[1].database_url = urls
     try:
-        if urls is not None:
-            pair[0].database_url, pair[1].database_url = urls
-            _introduce(*pair, kinds[1])
-        else:
-            for node, prepared in zip(pair, _prepare(kinds), strict=True):
-                node.copy(prepared)
-            _readdress(*pair)
-            before = [_greetings(node) for node in pair]
-            for node in pair:
-                node.begin()
-            # Each greets the other once it runs; a test that counts messages begins after that.
-            until = time.monotonic() + 30
-            while any(_greetings(node) == n for node, n in zip(pair, before, strict=True)) or any(
-                node.rows(_WAITING) for node in pair
-            ):
-                assert time.monotonic() < until, "they were to greet one another"
-                time.sleep(0.02)
+        _introduce(*pair, kinds[1])
     except BaseException:
         for node in pair:
             node.end()
@@ -174,30 +163,55 @@ def make_pair(
     return pair
 
 
-#: The pairs that were introduced, by their kinds, and when. A session ends after half an hour in which nobody used it.
-_prepared: dict[tuple[str, str], tuple[float, tuple[RealNode, RealNode]]] = {}
-_PREPARED_SECONDS = 20 * 60
-_WAITING = "SELECT 1 FROM outbox LIMIT 1"
+def copy_pair(
+    root: Path, name: str, kinds: tuple[str, str] = ("NGO", "NGO"), further: Callable[[Pair], Any] = lambda pair: None
+) -> tuple[Pair, Any]:
+    """A pair as `make_pair` has it, on SQLite, copied from one that was made once in this run under this name.
 
+    What that one went through besides is `further`; what it returned is returned (as JSON has it).
+    """
 
-def _greetings(node: RealNode) -> int:
-    return int(node.rows("SELECT count(*) FROM messages WHERE incoming AND type = 'hello'")[0][0])
-
-
-def _prepare(kinds: tuple[str, str]) -> tuple[RealNode, RealNode]:
-    at, pair = _prepared.get(kinds, (0.0, None))
-    if pair is None or time.monotonic() - at > _PREPARED_SECONDS:
-        root = Path(tempfile.mkdtemp(prefix="staffetta-pair-"))
-        atexit.register(shutil.rmtree, root)
-        pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
+    def make(folder: Path) -> Any:
+        pair = RealNode(folder, "lantern", kinds[0]), RealNode(folder, "harbour", kinds[1])
         try:
             _introduce(*pair, kinds[1])
+            told = further(pair)
         finally:
             for node in pair:
                 node.stop()
                 node.log.close()
-        _prepared[kinds] = time.monotonic(), pair
-    return pair
+        return {"nodes": [node.known() for node in pair], "told": told}
+
+    folder, made = prepared.once(name, make)
+    root.chmod(0o700)
+    pair = RealNode(root, "lantern", kinds[0]), RealNode(root, "harbour", kinds[1])
+    try:
+        for node, known in zip(pair, made["nodes"], strict=True):
+            node.copy(folder, known)
+        _readdress(*pair)
+        _begin(pair)
+    except BaseException:
+        for node in pair:
+            node.end()
+        raise
+    return pair, made["told"]
+
+
+def _begin(pair: Pair) -> None:
+    """Each greets the other once it runs; a test that counts messages begins after that."""
+    before = [_greetings(node) for node in pair]
+    for node in pair:
+        node.begin()
+    until = time.monotonic() + 30
+    while any(_greetings(node) == seen for node, seen in zip(pair, before, strict=True)) or any(
+        node.rows("SELECT 1 FROM outbox LIMIT 1") for node in pair
+    ):
+        assert time.monotonic() < until, "they were to greet one another"
+        time.sleep(0.02)
+
+
+def _greetings(node: RealNode) -> int:
+    return int(node.rows("SELECT count(*) FROM messages WHERE incoming AND type = 'hello'")[0][0])
 
 
 def _introduce(one: RealNode, other: RealNode, kind: str) -> None:

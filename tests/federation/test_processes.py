@@ -86,7 +86,6 @@ def check(sender: RealNode, recipient: RealNode, told: list[str]) -> None:
         wait(lambda node=node: node.client.get("/api/v1/audit/verify")["entries"] == entries(node))  # type: ignore[misc]
 
 
-@pytest.mark.alone
 def test_processes_that_are_killed_lose_nothing_and_double_nothing(pair: tuple[RealNode, RealNode]) -> None:
     rng = random.Random(20270301)
     sender, recipient = pair
@@ -106,7 +105,6 @@ def test_processes_that_are_killed_lose_nothing_and_double_nothing(pair: tuple[R
     assert len(sender.rows("SELECT DISTINCT chain FROM audit")) > 1, "only one process did anything"
 
 
-@pytest.mark.alone
 def test_a_server_that_restarts_is_waited_for(pair: tuple[RealNode, RealNode], postgres: PostgresServer) -> None:
     sender, recipient = pair
     flow = Flow(sender, recipient)
@@ -135,7 +133,6 @@ def test_a_server_that_restarts_is_waited_for(pair: tuple[RealNode, RealNode], p
     check(sender, recipient, flow.told)
 
 
-@pytest.mark.alone
 def test_ten_thousand_that_are_due_are_each_told_once_by_four_processes_that_are_killed(
     pair: tuple[RealNode, RealNode],
 ) -> None:
