@@ -145,4 +145,4 @@ def meet(browser: Browser, network: Network) -> Iterator[Meet]:
 
     yield at
     for somebody in met:
-        somebody.context.close()
+        somebody.leave()

@@ -246,7 +246,7 @@ def test_no_page_weighs_much_and_at_twice_the_size_of_its_text_it_still_fits(
     200 % zoom of a 1280 px window is a window of 640 px: nothing is cut off.
     """
     for handle in ("ada", ""):
-        who = meet(network.lantern, handle, width=640)
+        who = meet(network.lantern, handle, width=640, own=True)
         who.context.new_cdp_session(who.page).send("Network.setCacheDisabled", {"cacheDisabled": True})
         for name, (whose, path) in pages.items():
             if whose != handle:

@@ -65,7 +65,7 @@ def at(browser: object, duty: Duty) -> Iterator[object]:
 
     yield somebody
     for one in met:
-        one.context.close()
+        one.leave()
 
 
 def fill(who: Person, what: str = "Two women are to be driven away by two men.") -> None:
