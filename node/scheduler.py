@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -42,7 +43,13 @@ class Scheduler:
         """Tick at once, then regularly."""
         self._last = time.monotonic()
         self._scheduler.add_job(
-            self._run, "interval", seconds=TICK_SECONDS, coalesce=True, max_instances=1, misfire_grace_time=None
+            self._run,
+            "interval",
+            seconds=TICK_SECONDS,
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
         )
         self._scheduler.start()
         self._watch = asyncio.create_task(self._watchdog())

@@ -14,6 +14,7 @@ from hypothesis import settings
 from node.office import post, services
 from protocol.codes import AgencyType
 from tests import mailbox
+from tests.federation import prepared
 from tests.postgres import PostgresServer
 from tests.world import Agency, make_agency, meet
 
@@ -22,7 +23,24 @@ from tests.world import Agency, make_agency, meet
 settings.register_profile("staffetta", deadline=None, derandomize=True)
 settings.load_profile("staffetta")
 
+#: What takes longest begins first, or the last of several processes would end alone. The rest follows as it is found.
+FIRST = ("test_years.py", "test_simulator.py", "test_readme.py", "deploy", "federation", "browser")
+
 _skipped: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    prepared.begin(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def turn(item: pytest.Item) -> int:
+        room = item.path.relative_to(here).parts[0]
+        return FIRST.index(room) if room in FIRST else len(FIRST)
+
+    items.sort(key=turn)  # stable: a module stays together
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from base64 import b32decode
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
@@ -65,8 +65,7 @@ class DemoAgency:
             f'database_url = "{self.database_url}"\n'
         )
         self.sign_in = {"address": self.address, "handle": self.key, "passphrase": passphrase}
-        command = [*_program(), "--data", str(self.folder), "--json", "init", "--from", str(answers)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603  our own program
+        return self.launch("--json", "init", "--from", str(answers))
 
     def finish_set_up(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         """Wait for `init`; return what it printed once, of which the demonstration keeps only what signs in."""
@@ -78,12 +77,16 @@ class DemoAgency:
         self.sign_in["totp_secret"] = printed["totp_secret"]
         return printed
 
+    def launch(self, *words: str, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+        """A process of the program on this agency's folder; without a log, what it writes can be read."""
+        command = [sys.executable, "-m", "node", "--data", str(self.folder), *words]
+        out = log or subprocess.PIPE
+        return subprocess.Popen(command, stdout=out, stderr=out)  # noqa: S603  our own program
+
     def start(self) -> None:
         """Run the node; return when it answers."""
         with (self.folder / "node.log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603  our own program
-                [*_program(), "--data", str(self.folder), "serve"], stdout=log, stderr=log
-            )
+            self.process = self.launch("serve", log=log)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self.process.poll() is not None:
@@ -138,10 +141,6 @@ def one_time_code(secret: str) -> str:
     from protocol.crypto import totp_code
 
     return totp_code(b32decode(secret + "=" * (-len(secret) % 8)), int(time.time()))
-
-
-def _program() -> list[str]:
-    return [sys.executable, "-m", "node"]
 
 
 def _free_port() -> int:

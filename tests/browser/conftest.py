@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from node.cli.client import Client
 from node.cli.demo import one_time_code
 from tests.browser.people import Person, chromium, person
-from tests.federation.nodes import RealNode, make_pair
+from tests.federation.nodes import Pair, RealNode, copy_pair
 
 #: Handle → roles. The first person of each agency is also its administrator, officer, supervisor and director.
 PEOPLE = {
@@ -40,17 +40,17 @@ CLOSED = {"opening": [{"weekday": 0, "opens": 1, "closes": 2}], "telephone": "+3
 
 
 class Staffed:
-    """A running node and its people, each with a session."""
+    """A running node and its people, each with a session. `known` is what another one of the same people knew."""
 
-    def __init__(self, node: RealNode) -> None:
+    def __init__(self, node: RealNode, known: dict[str, dict[str, str]] | None = None) -> None:
         self.node = node
         self.address = node.address.replace("127.0.0.1", "localhost")
-        self.secrets: dict[str, str] = {}
-        self.cookies: dict[str, str] = {}
-        self.ids: dict[str, str] = {}
+        known = known or {"secrets": {}, "cookies": {}, "ids": {}}
+        self.secrets, self.cookies, self.ids = known["secrets"], known["cookies"], known["ids"]
         self.codes: dict[str, list[str]] = {}
-        for handle, roles in PEOPLE.items():
-            self.add(handle, roles, joins=handle in MEMBERS)
+
+    def known(self) -> dict[str, dict[str, str]]:
+        return {"secrets": self.secrets, "cookies": self.cookies, "ids": self.ids}
 
     def add(self, handle: str, roles: list[str], *, joins: bool, signs_in: bool = True) -> None:
         """Somebody is invited, enrolled, a member of the desk, signed in."""
@@ -95,12 +95,21 @@ class Network:
     """Lantern refers, Harbour receives."""
 
     def __init__(self, root: Path) -> None:
-        self.nodes = make_pair(root)
-        for node in self.nodes:
-            node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
-        # Before anybody looks at the desks: what is new there is asked for once in five minutes.
-        self.nodes[1].client.post("/api/v1/desks", {"name": "Seldom open", "profile": CLOSED})
-        self.lantern, self.harbour = (Staffed(node) for node in self.nodes)
+        self.nodes, known = copy_pair(root, "network", further=employ)
+        self.lantern, self.harbour = (Staffed(node, of) for node, of in zip(self.nodes, known, strict=True))
+
+
+def employ(nodes: Pair) -> list[Any]:
+    """The people of both, and what their desks say of themselves."""
+    for node in nodes:
+        node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
+    # Before anybody looks at the desks: what is new there is asked for once in five minutes.
+    nodes[1].client.post("/api/v1/desks", {"name": "Seldom open", "profile": CLOSED})
+    both = [Staffed(node) for node in nodes]
+    for staffed in both:
+        for handle, roles in PEOPLE.items():
+            staffed.add(handle, roles, joins=handle in MEMBERS)
+    return [staffed.known() for staffed in both]
 
 
 @pytest.fixture(scope="session")
@@ -136,4 +145,4 @@ def meet(browser: Browser, network: Network) -> Iterator[Meet]:
 
     yield at
     for somebody in met:
-        somebody.context.close()
+        somebody.leave()

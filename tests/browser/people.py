@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 from node.cli.demo import one_time_code
 from node.web.api import COOKIE
@@ -32,12 +32,20 @@ ARGUMENTS = [
 ]
 
 
+#: For anything that a page has to do; a busy machine is slow.
+TIMEOUT_SECONDS = 30
+
+
 def find_chromium() -> str:
     """The path of Chromium. Raises with the command to run."""
     found = os.environ.get("STAFFETTA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         raise RuntimeError("The page tests need Chromium. Run: sudo apt-get install chromium")
     return found
+
+
+#: What people who have left browsed with, wiped, by its language: a new one's first page costs as much as ten others.
+_left: dict[str, list[Page]] = {}
 
 
 @contextmanager
@@ -48,6 +56,7 @@ def chromium() -> Iterator[Browser]:
         try:
             yield browser
         finally:
+            _left.clear()
             browser.close()
 
 
@@ -58,8 +67,18 @@ class Person:
     context: BrowserContext
     page: Page
     address: str
+    #: Somebody else may go on with her browser if they speak this; None: it is hers alone.
+    language: str | None = None
     count: int = 0
     faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._hears = {
+            "console": lambda message: self.faults.append(message.text) if message.type == "error" else None,
+            "pageerror": lambda error: self.faults.append(str(error)),
+        }
+        for event, hear in self._hears.items():
+            self.page.on(event, hear)  # type: ignore[call-overload]
 
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
@@ -101,6 +120,32 @@ class Person:
         """Go on with a session that was begun through the API: its code cannot be used a second time."""
         self.context.add_cookies([{"name": COOKIE, "value": cookie, "url": self.address, "sameSite": "Strict"}])
 
+    def leave(self) -> None:
+        """Nothing of her is left in her browser: what it kept, what it was told, where it has been."""
+        if self.language is None or self.page.is_closed():
+            self.context.close()
+            return
+        for other in self.context.pages:
+            if other is not self.page:
+                other.close()
+        for event, hear in self._hears.items():
+            self.page.remove_listener(event, hear)
+        self.page.unroute_all()
+        self.context.unroute_all()
+        self.context.clear_cookies()
+        try:
+            self.page.goto(self.address + "/healthz")
+            self.page.evaluate("sessionStorage.clear()")
+        except Error:  # the node has ended
+            self.context.close()
+            return
+        broom = self.context.new_cdp_session(self.page)
+        broom.send("Storage.clearDataForOrigin", {"origin": self.address, "storageTypes": "all"})
+        self.page.goto("about:blank")
+        broom.send("Page.resetNavigationHistory")
+        broom.detach()
+        _left.setdefault(self.language, []).append(self.page)
+
     def sign_in(self, handle: str, passphrase: str, secret: str) -> None:
         self.open("/signin")
         self.fill("Work name", handle)
@@ -120,19 +165,23 @@ def fresh_code(secret: str) -> str:
     return one_time_code(secret)
 
 
-def person(browser: Browser, address: str, *, language: str = "en", width: int = 1200, **options: Any) -> Person:
-    """A new person; what her browser complains about (errors, refused content) is in `faults`."""
-    context = browser.new_context(
-        locale=language,
-        viewport={"width": width, "height": 900},
-        extra_http_headers={"Accept-Language": language},
-        **options,
-    )
-    page = context.new_page()
-    made = Person(context, page, address.replace("127.0.0.1", "localhost"))
-    page.on("console", lambda m: made.faults.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: made.faults.append(str(e)))
-    return made
+def person(
+    browser: Browser, address: str, *, language: str = "en", width: int = 1200, own: bool = False, **options: Any
+) -> Person:
+    """Somebody at a browser; what it complains about (errors, refused content) is in `faults`.
+
+    `own`, or any option of its own: nobody has used it before and nobody will. For whoever changes more in it than a
+    page does: tools, functions, emulation.
+    """
+    kept = None if own or options else language
+    if kept and _left.get(kept):
+        page = _left[kept].pop()
+    else:
+        headers = {"Accept-Language": language}
+        page = browser.new_context(locale=language, extra_http_headers=headers, **options).new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+    return Person(page.context, page, address.replace("127.0.0.1", "localhost"), kept)
 
 
 def axe(page: Page) -> list[str]:

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pypdf import PdfReader
 
 from node.cli.client import ApiError
-from tests.browser.conftest import PEOPLE, PROFILE, Network, Staffed, passphrase
+from tests.browser.conftest import PROFILE, Network, Staffed, passphrase
 from tests.browser.people import Person, axe, person
 from tests.browser.requests import ask
-from tests.federation.nodes import make_pair
+from tests.federation.nodes import Pair, copy_pair
 from tests.federation.test_operator import run
 
 
@@ -27,20 +28,20 @@ class Duty(Network):
     """An NGO and a liaison's duty desk, with few people."""
 
     def __init__(self, root: Path) -> None:
-        self.nodes = make_pair(root, ("NGO", "LawEnforcement"))
-        for node in self.nodes:
-            node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
-        kept = dict(PEOPLE)
-        PEOPLE.clear()
-        try:
-            self.lantern, self.harbour = (Staffed(node) for node in self.nodes)
-        finally:
-            PEOPLE.update(kept)
-        self.lantern.add("carla", ["caseworker"], joins=True)
-        self.lantern.add("vera", ["volunteer"], joins=False)
-        self.lantern.add("sara", ["supervisor"], joins=True)
-        self.harbour.add("dora", ["liaison"], joins=True)
-        self.harbour.add("dino", ["liaison"], joins=True)
+        self.nodes, known = copy_pair(root, "duty", ("NGO", "LawEnforcement"), employ)
+        self.lantern, self.harbour = (Staffed(node, of) for node, of in zip(self.nodes, known, strict=True))
+
+
+def employ(nodes: Pair) -> list[Any]:
+    for node in nodes:
+        node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
+    lantern, harbour = both = [Staffed(node) for node in nodes]
+    lantern.add("carla", ["caseworker"], joins=True)
+    lantern.add("vera", ["volunteer"], joins=False)
+    lantern.add("sara", ["supervisor"], joins=True)
+    harbour.add("dora", ["liaison"], joins=True)
+    harbour.add("dino", ["liaison"], joins=True)
+    return [staffed.known() for staffed in both]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def at(browser: object, duty: Duty) -> Iterator[object]:
 
     yield somebody
     for one in met:
-        one.context.close()
+        one.leave()
 
 
 def fill(who: Person, what: str = "Two women are to be driven away by two men.") -> None:

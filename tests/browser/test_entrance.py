@@ -89,7 +89,7 @@ def test_every_wrong_sign_in_gets_the_same_answer(network: Network, meet: Meet) 
 
 def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(network: Network, meet: Meet) -> None:
     hire(network, "lena")
-    lena = meet(network.lantern, "lena")
+    lena = meet(network.lantern, "lena", own=True)
     elsewhere = lambda route: route.fulfill(body=HARMLESS, content_type="text/html")  # noqa: E731
     lena.context.route("https://www.wikipedia.org/**", elsewhere)
     lena.open("/")

@@ -50,7 +50,7 @@ def use_passkey(who: Person, words: str = "") -> None:
 
 def test_a_passkey_signs_in_without_passphrase_or_code_until_it_is_removed(network: Network, meet: Meet) -> None:
     hire(network, "thea")
-    thea = meet(network.lantern, "thea")
+    thea = meet(network.lantern, "thea", own=True)
     plug_in(thea)
     add_passkey(thea, "thea", "invented telephone")
     thea.wait_for("Added.")
@@ -72,7 +72,7 @@ def test_a_passkey_signs_in_without_passphrase_or_code_until_it_is_removed(netwo
 
 def test_a_device_without_a_secret_stands_in_place_of_the_code(network: Network, meet: Meet) -> None:
     hire(network, "ulla")
-    ulla = meet(network.lantern, "ulla")
+    ulla = meet(network.lantern, "ulla", own=True)
     plug_in(ulla, prf=False)
     add_passkey(ulla, "ulla", "invented key")
     ulla.wait_for("Added.")
@@ -88,7 +88,7 @@ def test_a_device_without_a_secret_stands_in_place_of_the_code(network: Network,
 
 def test_a_device_that_did_not_verify_her_adds_nothing(network: Network, meet: Meet) -> None:
     hire(network, "viola")
-    viola = meet(network.lantern, "viola")
+    viola = meet(network.lantern, "viola", own=True)
     plug_in(viola, verified=False)
     add_passkey(viola, "viola", "invented key")
     viola.wait_for("The device did not make a passkey.")

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from node.cli.demo import one_time_code
 from node.web import routes
 from node.web.api import Route
 from protocol.codes import Role
-from tests.federation.nodes import RealNode, form
+from tests.federation.nodes import Pair, RealNode, copy_pair, form
 
 CANARY = "Zzyzx-Canary"
 ROUTES = routes.ALL
@@ -71,9 +72,30 @@ def hire(node: RealNode, handle: str, roles: list[str]) -> Client:
 
 
 @pytest.fixture(scope="module")
-def people(pair: tuple[RealNode, RealNode]) -> dict[str, Client]:
+def staffed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, dict[str, str]]]:
+    """Two nodes, and at the first one person for each role alone: the session that each has."""
+
+    def employ(nodes: Pair) -> dict[str, str]:
+        roles = [str(role) for role in Role if role is not Role.OFFICER]
+        return {role: str(hire(nodes[0], f"only-{role}", [role]).cookie) for role in roles}
+
+    nodes, cookies = copy_pair(tmp_path_factory.mktemp("roles"), "roles", further=employ)
+    yield nodes, cookies
+    for node in nodes:
+        node.stop()
+        node.log.close()
+
+
+@pytest.fixture(scope="module")
+def pair(staffed: tuple[Pair, dict[str, str]]) -> Pair:
+    return staffed[0]
+
+
+@pytest.fixture(scope="module")
+def people(staffed: tuple[Pair, dict[str, str]]) -> dict[str, Client]:
     """One person for each role alone."""
-    return {str(role): hire(pair[0], f"only-{role}", [str(role)]) for role in Role if role is not Role.OFFICER}
+    nodes, cookies = staffed
+    return {role: Client(nodes[0].folder, nodes[0].address, cookie) for role, cookie in cookies.items()}
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from node.errors import NodeError
 from tests.federation.nodes import FORM, RealNode, form, make_pair
 
@@ -60,7 +58,6 @@ class Flow(threading.Thread):
             time.sleep(0.005)
 
 
-@pytest.mark.alone
 def test_fifty_kills_and_every_referral_and_alert_is_delivered_exactly_once(tmp_path: Path) -> None:
     rng = random.Random(20270301)
     sender, recipient = make_pair(tmp_path, ("NGO", "LawEnforcement"))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from node import faults
+from tests.federation import starter
 from tests.federation.nodes import RealNode, form, make_pair
 from tests.federation.test_processes import wait
 from tests.postgres import PostgresServer
@@ -30,8 +30,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[RealNode, RealNode]]:
 
 def run(node: RealNode, *words: str, fault: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, faults.VARIABLE: fault} if fault else None
-    command = [sys.executable, "-m", "node", "--data", str(node.folder), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    return starter.run("--data", str(node.folder), *words, timeout=120, environment=environment)
 
 
 def test_a_node_moves_with_everything_it_knows_though_it_is_killed_on_the_way(
@@ -140,6 +139,5 @@ def test_a_row_that_somebody_changed_meanwhile_is_found(alone: RealNode, postgre
 
 @pytest.mark.parametrize("words", [(), ("--to", "postgresql+psycopg://a@b/c", "--cancel")])
 def test_one_of_two_ways_is_asked_for(tmp_path: Path, words: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "node", "--data", str(tmp_path), "database", "copy", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = starter.run("--data", str(tmp_path), "database", "copy", *words)
     assert done.returncode == 2 and "--cancel" in done.stderr

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.federation import starter
 from tests.federation.nodes import RealNode
 
 
 def run(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "node", "--data", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, input=text, timeout=60, check=False)
+    return starter.run("--data", str(folder), *arguments, text=text)
 
 
 @pytest.fixture(scope="module")
