@@ -54,7 +54,7 @@ RULES: dict[str, set[str]] = {
     "own": {
         "/", "/signout", "/events", "/help",
         "/me", "/me/passphrase", "/me/codes", "/me/channels", "/me/channels/{channel}/{act}", "/me/hours",
-         "/me/language", "/me/sessions/{session}/end",
+         "/me/language", "/me/zone", "/me/sessions/{session}/end",
         "/me/sessions/end", "/me/passkeys", "/me/passkeys/options", "/me/passkeys/{passkey}/remove",
     },
     "list": {

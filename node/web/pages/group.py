@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.web.pages.languages import NAMES, language
+from node.web.pages.languages import NAMES
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.refer import consent_page, is_minor, load_draft, read_answers, save_draft, sections_of
 from protocol import crypto
@@ -131,7 +131,7 @@ async def show_consent(visit: Visit) -> web.StreamResponse:
 async def show_turned(visit: Visit) -> web.StreamResponse:
     draft = _one(await load_draft(visit, visit.params["draft"]), visit.params["member"])
     values = await consent_page(visit, draft)
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
 

@@ -62,7 +62,7 @@ async def show_need(visit: Visit) -> web.StreamResponse:
             return go(f"/alert/person/{visit.params['draft']}")
     listed = await visit.read(office_desks.list_desks)
     known = await visit.read(programmes.names)
-    today = visit.dates.field(visit.now)[:10]
+    today = visit.dates.today
     mine = [desk for desk in listed if desk["id"] in visit.actor.desks]
     if not mine:
         raise LocalError("no-desk", "You do not belong to a desk yet. Ask an officer of your agency to add you to one.")
@@ -91,8 +91,8 @@ async def need(visit: Visit) -> web.StreamResponse:
     desk = visit.get("desk")
     if desk not in visit.actor.desks:
         visit.problem("desk", "Choose from which of your desks you refer.")
-    needed_by = visit.get("needed_by")
-    if needed_by and visit.dates.parse(needed_by) is None:
+    needed_by = visit.dates.parse(visit.get("needed_by"))
+    if visit.get("needed_by") and needed_by is None:
         visit.problem("needed_by", "Choose a date.")
     visit.refuse_if_problems()
     draft: dict[str, Any] = await _load(visit) if "draft" in visit.params else _begun(visit)
@@ -105,7 +105,8 @@ async def need(visit: Visit) -> web.StreamResponse:
         "services": services,
         "priority": visit.get("priority"),
         "desk": desk,
-        "needed_by": needed_by,
+        # With its zone: hers may be another when the draft is sent.
+        "needed_by": "" if needed_by is None else needed_by.isoformat(),
         "programme": visit.get("programme"),
         "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
     }
@@ -347,7 +348,7 @@ async def show_turned(visit: Visit) -> web.StreamResponse:
     """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
     draft = await _load(visit)
     values = await consent_page(visit, draft)
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
 
