@@ -15,6 +15,7 @@ from aiohttp import web
 
 from node.casework import capacity, cases, disclosures, drafts, outside, programmes
 from node.casework.calendars import peer_calendar, profile_calendar
+from node.casework.minors import MINOR_BANDS
 from node.office import desks as office_desks
 from node.storage.here import Here
 from node.web.pages import words
@@ -31,9 +32,10 @@ from protocol.errors import LocalError, say
 
 #: Until when a consent may be offered to be used; the first is what is proposed.
 DAYS: Final = (90, 30, 180, 365)
+#: In a draft of others who come along: the referral that was sent. It has nobody of its own.
+ADDS_TO: Final = "adds_to"
 #: How long the page waits for what other agencies say of their desks now; what is known is shown in any case.
 LOOK_SECONDS: Final = 1.0
-MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
 
 
 def _presets(services: list[str]) -> set[str]:
@@ -60,6 +62,8 @@ async def show_need(visit: Visit) -> web.StreamResponse:
         if draft.get("kind") == disclosures.KIND:
             # The list of drafts does not know what is in them.
             return go(f"/alert/person/{visit.params['draft']}")
+        if draft.get(ADDS_TO):
+            return go(f"/refer/{visit.params['draft']}/group")
     listed = await visit.read(office_desks.list_desks)
     known = await visit.read(programmes.names)
     today = visit.dates.today
@@ -430,10 +434,10 @@ async def _load(visit: Visit) -> dict[str, Any]:
     return await load_draft(visit, visit.params["draft"])
 
 
-async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
-    """One's own draft of a referral."""
+async def load_draft(visit: Visit, draft_id: str, *, may_add: bool = False) -> dict[str, Any]:
+    """One's own draft of a referral; with `may_add` also of others who come along in one that was sent."""
     draft = await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
-    if draft.get("kind") == disclosures.KIND:
+    if draft.get("kind") == disclosures.KIND or (draft.get(ADDS_TO) and not may_add):
         raise drafts.unknown()
     return draft
 

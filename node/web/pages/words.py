@@ -184,6 +184,7 @@ TASK: Final = {
     "cancel-asked": N_("The other agency asks you to stop a referral. Confirm it."),
     "question": N_("The other agency asks a question."),
     "correction": N_("Something that was sent to you has been corrected. Read it."),
+    "comes-along": N_("Somebody else comes along with a person you have answered for. Look at it."),
     "erase-or-keep": N_("Somebody has stopped sharing. Erase what you hold, or say which law makes you keep it."),
     "erasure-missing": N_("An agency has not answered a request to erase."),
     "retention-due": N_("A closed case has been kept for as long as your agency keeps them. Erase it, or say why not."),
