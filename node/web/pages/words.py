@@ -647,6 +647,7 @@ DONE: Final = {
     "saved": N_("Saved."),
     "told": N_("Done. The other agency is told."),
     "noted": N_("Sent."),
+    "kept-here": N_("The file is kept here, sealed. Nothing was sent: hand a copy over, then write down who has it."),
     "reported": N_("The follow-up is recorded."),
     "withdrawn": N_("Use has stopped. Everybody who holds the data is told."),
     "renewed": N_("The consent is renewed."),
