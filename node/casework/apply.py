@@ -39,7 +39,7 @@ from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import consent, messages, referral
-from protocol.codes import AgencyType, ConsentState, Kind, Purpose, Section, Status
+from protocol.codes import AgencyType, ConsentState, Kind, Priority, Purpose, Section, Status
 from protocol.directory import Standing
 from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
@@ -308,10 +308,23 @@ def _member(db: Connection, now: datetime, row: Any, content: messages.ReferralN
         raise RemoteError("consent-expired", "The consent has ended.")
     if Purpose(row.kind) not in set(claim.purposes):
         raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
-    others = referrals.members_of(db, content.thread, content.referral)
-    if others.get(content.member or "", claim.release) != claim.release or len(others) > messages.GROUP_MAX:
+    member = content.member or ""
+    others = referrals.members_of(db, content.thread, content.referral, but=content.id)
+    if others.get(member, claim.release) != claim.release or len({*others, member}) > messages.GROUP_MAX:
         raise RemoteError("unknown-release", "That consent belongs to another person.")
     _keep_release(db, now, content, claim, pending)
+    if member in others:
+        _ask_to_read(db, now, row, content)
+    elif row.acknowledged_at is not None or row.decided_at is not None:
+        # The desk knows of fewer people than will come.
+        tasks.open_task(db, now, tasks.COMES_ALONG, content.id, desk_id=row.desk_id, staff_id=row.staff_id)
+
+
+def _ask_to_read(db: Connection, now: datetime, row: Any, content: messages.Concerning) -> None:
+    """What is urgent in a correction has to be acknowledged by a person."""
+    if content.priority != Priority.NORMAL:
+        due = now + timedelta(hours=24)
+        tasks.open_task(db, now, "correction", content.id, desk_id=row.desk_id, staff_id=row.staff_id, due_at=due)
 
 
 def _replace(db: Connection, here: Here, now: datetime, content: messages.SectionReplace, pending: Pending) -> None:
@@ -322,9 +335,7 @@ def _replace(db: Connection, here: Here, now: datetime, content: messages.Sectio
         raise RemoteError("consent-missing", "A correction travels on the consent of the referral.")
     if claim.until <= seconds(now):
         raise RemoteError("consent-expired", "The consent has ended.")
-    if content.priority != "normal":
-        due = now + timedelta(hours=24)
-        tasks.open_task(db, now, "correction", content.id, desk_id=row.desk_id, staff_id=row.staff_id, due_at=due)
+    _ask_to_read(db, now, row, content)
     _tell(pending, row)
 
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select
 
 from node.casework import consents, records, referrals
-from node.exchange import outbox
-from node.office import audit
+from node.exchange import outbox, peers
+from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import Here
@@ -114,6 +114,7 @@ def attach(
 ) -> None:
     """What was staged is a file of the referral and on its way; nothing of it is staged any more.
 
+    For an agency without a node it stays here, sealed, and is a person's task: only she can hand a copy over.
     Raises what `may_attach` raises: consent may have ended while the file came in. LocalError `upload-cut` when a part
     is missing.
     """
@@ -161,8 +162,16 @@ def attach(
         referral=referral_id,
         attachments=(AttachmentRef(id=file.id, hash=crypto.sha256_hex(commitments), parts=parts),),
     )
+    if peers.has_no_node(db, here, row.peer):
+        task = referrals.OUTSIDE_TASK
+        tasks.open_task(db, now, task, referral_id, desk_id=row.desk_id, staff_id=row.staff_id)
     forget_upload(db, upload_id)
     audit.record(db, now, actor.staff_id, "referral.attach", referral_id, basis=release.basis, peer=row.peer)
+
+
+def stays_here(db: Connection, here: Here, referral_id: str) -> bool:
+    """Whether files of this referral cannot be sent: the other agency has no node."""
+    return peers.has_no_node(db, here, referrals.load(db, Actor.node(), referral_id).peer)
 
 
 def keep_part(db: Connection, part: AttachmentPart, agency: str) -> None:
@@ -259,4 +268,5 @@ __all__ = [
     "may_attach",
     "read_part",
     "stage",
+    "stays_here",
 ]

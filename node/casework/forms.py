@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import approvals, backstop, cases, consents, drafts, referrals, replies
+from node.casework import approvals, backstop, cases, consents, drafts, group, referrals, replies
 from node.exchange import peers
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -63,18 +63,6 @@ class FormError(LocalError):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("form", "Some fields need another look. They are listed below.")
         self.problems = [{"section": p.section, "field": p.field, "text": p.text} for p in problems]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Somebody who comes along: what is known of her, what of it she agreed to, and how. `who` is for our own list."""
-
-    who: str
-    sections: Mapping[Section, bytes]
-    agreed: Collection[Section]
-    details: Details
-    valid_until: datetime
-    is_minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +138,7 @@ def send_draft(
     part_of: str | None = None,
     basis: Basis = Basis.CONSENT,
     programme_id: str | None = None,
-    members: Sequence[Member] = (),
+    members: Sequence[group.Member] = (),
 ) -> Sent:
     """What a person prepared step by step is sent, and its draft is gone; or nothing of both.
 
@@ -161,11 +149,8 @@ def send_draft(
     to nothing there is nothing in it. Raises LocalError `unknown-draft` when it was sent before: a second click sends
     nothing twice; `consent-expired`, the draft still there, when what one of them agreed to has ended.
     """
-    coming = [member for member in members if set(member.agreed) & set(member.sections)]
-    if min(valid_until, *(member.valid_until for member in coming), valid_until) <= now:
-        raise LocalError(
-            "consent-expired", "What she agreed to has ended meanwhile. Go back to the consent, and ask her again."
-        )
+    coming = [member for member in members if member.comes]
+    group.refuse_if_ended(now, [valid_until, *(member.valid_until for member in coming)])
     approved_by = ""
     if basis is not Basis.CONSENT:
         form = drafts.load(db, here, actor, draft_id)
@@ -216,22 +201,17 @@ def send_draft(
     )
     replies.gone_on(db, now, case_id, actor.staff_id)
     for member in coming:
-        own = consents.record_consent(
+        group.join(
             db,
             here,
             actor,
             now,
+            referral_id=sent,
             case_id=case_id,
             agency=agency,
-            purposes=(Purpose(kind.value),),
-            sections=member.agreed,
-            details=member.details,
-            valid_until=member.valid_until,
-            is_minor=member.is_minor,
-            who=member.who,
+            purpose=Purpose(kind.value),
+            member=member,
         )
-        known = {section: raw for section, raw in member.sections.items() if section in member.agreed}
-        referrals.add_member(db, here, actor, now, referral_id=sent, release_id=own, sections=known)
     return Sent(case_id, release, sent)
 
 

@@ -45,6 +45,8 @@ COLUMNS: Final[Mapping[str, Section]] = {
     "reflection_period_end": Section.LEGAL,
     "text": Section.NARRATIVE,
 }
+#: How an archive (.xlsx, .ods, .numbers) and an older or a locked workbook (.xls) begin.
+_WORKBOOKS: Final = (b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 _LISTS: Final = frozenset({"must_not_learn"})
 
 
@@ -71,6 +73,20 @@ class Report:
 class _Read:
     report: Report
     found: tuple[tuple[Risk, dict[Section, bytes]], ...]
+
+
+def refuse_workbook(head: bytes) -> None:
+    """Raise LocalError `import-encoding`, with the way out, for a file that begins as spreadsheet programs' own do.
+
+    It is not read: a workbook has formulas, links, and sheets that nobody sees; who saves one as CSV has looked at what
+    she hands on.
+    """
+    if head.startswith(_WORKBOOKS):
+        raise LocalError(
+            "import-encoding",
+            "This is a workbook (.xlsx, .ods, .xls or .numbers). Open it in its program, choose “Save as” or “Export”, "
+            "then “CSV UTF-8” or “Text CSV”, and take that file here.",
+        )
 
 
 def check(raw: bytes, names: Mapping[str, str]) -> Report:
@@ -123,6 +139,7 @@ def _read(raw: bytes, names: Mapping[str, str]) -> _Read:
 
 
 def _table(raw: bytes) -> list[list[str]]:
+    refuse_workbook(raw)
     if len(raw) > FILE_MAX_BYTES:
         raise LocalError(
             "import-large", say("A file has at most {limit} KiB. Make several.", limit=FILE_MAX_BYTES // 1024)

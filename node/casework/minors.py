@@ -26,6 +26,8 @@ from protocol.consent import Collected, Details
 from protocol.errors import LocalError
 
 _SPREAD_DAYS: Final = 14
+#: The age bands for which the rules for children hold.
+MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
 
 
 def is_guardians(details: Details) -> bool:

@@ -493,19 +493,15 @@ def add_member(
     release_id: str,
     sections: Mapping[Section, bytes],
     member_id: str | None = None,
+    priority: Priority | None = None,
 ) -> str:
     """Another person of a referral goes to the other desk: her sections, under her own release (Specification, 10.6).
 
     Returns her random id inside this referral; with `member_id`, what was said of her is superseded. What her own
     consent does not cover is refused. Raises LocalError.
     """
-    actor.require_role(*referral.ROLES[Action.SEND])
-    row = load(db, actor, referral_id)
+    row = addable(db, actor, referral_id)
     release = db.execute(_RELEASE, {"release": release_id}).first()
-    if row.side != Side.SOURCE:
-        raise LocalError("not-source", "Only the agency that referred her can add somebody to the referral.")
-    if Status(row.status) in FINAL:
-        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
     if release is None or not release.ours or release.case_id != row.case_id or release_id == row.release_id:
         raise LocalError("own-consent", "Everybody in a group has a consent of her own. Ask her apart, and record it.")
     if not sections:
@@ -526,7 +522,7 @@ def add_member(
         sections=sections,
         readers=readers(db, here, now, row, sections),
         claim=consents.claim_of(agreed, sections),
-        priority=Priority(row.priority),
+        priority=priority or Priority(row.priority),
         referral=referral_id,
         member=member,
     )
@@ -534,9 +530,23 @@ def add_member(
     return member
 
 
-def members_of(db: Connection, thread_id: str, referral_id: str) -> dict[str, str]:
-    """The others of a group by their ids, each with her release."""
-    of_it = (messages.c.thread_id == thread_id) & (messages.c.referral_id == referral_id)
+def addable(db: Connection, actor: Actor, referral_id: str) -> Any:
+    """The referral's row, if the actor may add somebody to it or correct what was said of somebody who comes along.
+
+    Raises LocalError `forbidden`, `unknown-referral`, `not-source`, `illegal-transition`.
+    """
+    actor.require_role(*referral.ROLES[Action.SEND])
+    row = load(db, actor, referral_id)
+    if row.side != Side.SOURCE:
+        raise LocalError("not-source", "Only the agency that referred her can add somebody to the referral.")
+    if Status(row.status) in FINAL:
+        raise LocalError("illegal-transition", "This referral has ended. Begin a new one.")
+    return row
+
+
+def members_of(db: Connection, thread_id: str, referral_id: str, *, but: str = "") -> dict[str, str]:
+    """The others of a group by their ids, each with her release, by every message but this one."""
+    of_it = (messages.c.thread_id == thread_id) & (messages.c.referral_id == referral_id) & (messages.c.id != but)
     query = select(messages.c.content).where(of_it, messages.c.type == MessageType.REFERRAL_NOTE)
     found = {}
     for raw in db.execute(query).scalars():
@@ -547,7 +557,7 @@ def members_of(db: Connection, thread_id: str, referral_id: str) -> dict[str, st
 
 
 def take_note(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id: str, message_id: str) -> None:
-    """The person has read a correction, or answers a question by telephone: its task is done."""
+    """The person has read a correction, or who comes along, or answers a question by telephone: its task is done."""
     load(db, actor, referral_id)
     mine = select(messages.c.id).where(
         messages.c.agency.in_([here.agency, *here.directory.members]),
@@ -556,7 +566,7 @@ def take_note(db: Connection, here: Here, actor: Actor, now: datetime, *, referr
     )
     if db.execute(mine).first() is None:
         raise LocalError("unknown-referral", "There is no such referral at your desks.")
-    for kind in ("question", "correction"):
+    for kind in tasks.READING:
         tasks.close_task(db, now, kind, message_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "referral.noted", referral_id)
 

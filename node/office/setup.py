@@ -9,11 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
-from zoneinfo import available_timezones
 
 from sqlalchemy import Connection, insert
 
-from node.office import audit, recovery
+from node.office import audit, recovery, zones
 from node.office.actor import Actor, person_signer
 from node.office.staff import check_handle, set_keys
 from node.storage.database import after_commit
@@ -82,7 +81,7 @@ def initialise(
     name = name.strip()
     if not 1 <= len(name) <= 120:
         raise LocalError("agency-name", "An agency's name has 1 to 120 characters. Choose another.")
-    if zone not in available_timezones():
+    if zone not in zones.known():
         raise LocalError("zone", "There is no such time zone. Take one like Europe/Rome.")
     check_handle(handle)
     root_seed, recovery_seed = crypto.random_bytes(32), crypto.random_bytes(32)

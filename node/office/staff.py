@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from node.office import audit, desks, lock, roster, tasks
+from node.office import audit, desks, lock, roster, tasks, zones
 from node.office.actor import Actor, person_kem, person_signer
 from node.storage.here import Here
 from node.storage.tables import channels, desk_keys, desk_wraps, duty, passkeys, reach, sessions, staff
@@ -283,15 +283,17 @@ class About:
 
     handle: str
     language: str | None
+    zone: str | None
 
 
 def about(db: Connection, staff_id: str) -> About:
-    """Her work name, and the language she chose."""
+    """Her work name, the language she chose, and her time zone if it is not her agency's."""
     row = db.execute(_ABOUT, {"staff": staff_id}).one()
-    return About(row.handle, row.language)
+    # A zone that this machine no longer knows must not shut her out of every page.
+    return About(row.handle, row.language, row.zone if row.zone in zones.known() else None)
 
 
-_ABOUT: Final = select(staff.c.handle, staff.c.language).where(staff.c.id == bindparam("staff"))
+_ABOUT: Final = select(staff.c.handle, staff.c.language, staff.c.zone).where(staff.c.id == bindparam("staff"))
 
 
 def names(db: Connection) -> dict[str, str]:
@@ -302,6 +304,16 @@ def names(db: Connection) -> dict[str, str]:
 def set_language(db: Connection, actor: Actor, language: str) -> None:
     """Her pages are in this language from the next one on."""
     db.execute(update(staff).where(staff.c.id == actor.staff_id).values(language=language))
+
+
+def set_zone(db: Connection, actor: Actor, zone: str) -> None:
+    """She reads and writes moments in this zone, an IANA name; with an empty one in her agency's, whatever that is.
+
+    Days, opening hours, quiet hours and every clock stay those of the agency. Raises LocalError `zone`.
+    """
+    if zone and zone not in zones.known():
+        raise LocalError("zone", "There is no such time zone. Take one like Europe/Rome.")
+    db.execute(update(staff).where(staff.c.id == actor.staff_id).values(zone=zone or None))
 
 
 def self_of(staff_id: str) -> Actor:

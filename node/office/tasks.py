@@ -19,6 +19,10 @@ from protocol.codes import Role
 #: A list that a person reads; more is a matter for the supervisor's overview.
 LIST_MAX: Final = 200
 _TOLD: Final = "told"
+#: What came with a message and is done when a person of its desk has read it: a question, a correction, somebody who
+#: comes along to a person whom the desk has taken on already.
+COMES_ALONG: Final = "comes-along"
+READING: Final = ("question", "correction", COMES_ALONG)
 
 
 def open_task(
@@ -111,7 +115,7 @@ def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:
 def open_for(db: Connection, subject_ids: Collection[str]) -> dict[str, str]:
     """The kinds of the open tasks about these subjects, by subject."""
     query = select(tasks.c.subject_id, tasks.c.kind).where(
-        tasks.c.closed_at.is_(None), tasks.c.kind.in_(("question", "correction")), tasks.c.subject_id.in_(subject_ids)
+        tasks.c.closed_at.is_(None), tasks.c.kind.in_(READING), tasks.c.subject_id.in_(subject_ids)
     )
     return {row.subject_id: row.kind for row in db.execute(query)}
 

@@ -235,6 +235,8 @@ staff = Table(
     # Hashes of the one-time codes on paper that stand in for a lost authenticator, as JSON.
     Column("codes", Text, nullable=False, server_default=text("'[]'")),
     Column("language", String(8)),
+    # Her own time zone, an IANA name; NULL for her agency's.
+    Column("zone", String(64)),
     # Moved to `channels`; goes with the next release, so that the one before still runs on this schema.
     Column("email_sealed", LargeBinary),
     Column("officer_certificate", LargeBinary),

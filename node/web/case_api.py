@@ -15,6 +15,7 @@ from node.casework import (
     exclusions,
     followups,
     forms,
+    group,
     importing,
     merging,
     overview,
@@ -398,7 +399,7 @@ async def add_note(call: Call) -> Any:
 async def add_member(call: Call) -> Any:
     body = call.body
     member = await call.do(
-        referrals.add_member,
+        group.tell,
         referral_id=call.params["referral"],
         release_id=body.consent,
         sections=_checked(body.sections),

@@ -50,6 +50,12 @@ class Enrol(Body, frozen=True, kw_only=True):
     passphrase: _Text
 
 
+class Zone(Body, frozen=True, kw_only=True):
+    """An IANA name; empty for the agency's."""
+
+    zone: Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class NewStaff(Body, frozen=True, kw_only=True):
     handle: _Text
     roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=len(Role))]
@@ -135,7 +141,13 @@ def who(actor: Actor) -> dict[str, Any]:
 
 
 async def who_am_i(call: Call) -> Any:
-    return who(call.actor)
+    about = await call.read(staff.about, call.actor.staff_id)
+    return who(call.actor) | {"zone": about.zone or call.services.here.zone}
+
+
+async def set_zone(call: Call) -> Any:
+    await call.write(staff.set_zone, call.actor, call.body.zone)
+    return {"changed": True}
 
 
 async def sign_out(call: Call) -> web.Response:
@@ -393,6 +405,7 @@ ROUTES: Final = [
     Route("POST", "/session", sign_in, "Sign in", SignIn, is_open=True),
     Route("GET", "/session", who_am_i, "Who am I"),
     Route("DELETE", "/session", sign_out, "Sign out"),
+    Route("POST", "/session/zone", set_zone, "The time zone in which the pages show moments to me", Zone),
     Route("POST", "/session/codes", make_codes, "New recovery codes, instead of the ones before"),
     Route("POST", "/enrolment", enrol, "Enrol with an invitation", Enrol, is_open=True),
     Route("GET", "/staff", list_staff, "List the people of this agency"),

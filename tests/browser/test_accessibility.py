@@ -175,6 +175,9 @@ NOT_LOOKED_AT = {
     "/refer/{draft}/group/{member}",  # the same as /refer/{draft}/group/new
     "/refer/{draft}/group/{member}/consent",  # the same as /refer/{draft}/consent
     "/refer/{draft}/group/{member}/consent/turned",
+    "/refer/{draft}/group/{member}/consent/paper",
+    "/refer/{draft}/group/preview",
+    "/referrals/{referral}/group/{member}",  # the same as /referrals/{referral}/correct
 }
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from tests.browser.conftest import Meet, Network
+from tests.browser.people import axe
 from tests.browser.requests import ask
 
 GOOD = "Case code,Risk,Age\nSHEET-INVENTED,medium,25-39\n"
@@ -25,6 +26,10 @@ def test_a_spreadsheet_is_looked_at_taken_in_closed_and_opened_again(
         carla.page.get_by_label("File").set_input_files(sheet)
         carla.click("Go on")
         assert carla.sees(said) and not carla.sees("enormous")
+    workbook = {"name": "cases.xlsx", "mimeType": "application/zip", "buffer": b"PK\x03\x04" + bytes(2 * 1024 * 1024)}
+    carla.page.get_by_label("File").set_input_files(workbook)
+    carla.click("Go on")
+    assert carla.sees("This is a workbook (.xlsx, .ods, .xls or .numbers).") and axe(carla.page) == []
     carla.page.get_by_label("File").set_input_files(sheet)
     carla.page.get_by_label("Only look at it, and take in nothing yet").uncheck()
     carla.click("Go on")

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from tests.browser.conftest import Meet, Network
-from tests.browser.people import Person
+from tests.browser.people import Person, axe
 from tests.browser.requests import ask
+from tests.browser.test_files import saved
+from tests.browser.test_paper import paper, words
 from tests.browser.test_referral import agree, fill_person
 
 WHO = "Anna Invented, by telephone"
+PDF = b"%PDF-1.7\nan invented permit"
 
 
 def enter(who: Person, action: str, **more: str) -> None:
@@ -21,7 +25,7 @@ def enter(who: Person, action: str, **more: str) -> None:
 
 
 def test_a_referral_by_telephone_from_the_list_to_the_erasure(network: Network, meet: Meet) -> None:
-    sara, carla = meet(network.lantern, "sara"), meet(network.lantern, "carla")
+    sara, carla = meet(network.lantern, "sara"), meet(network.lantern, "carla", accept_downloads=True)
     sara.open("/outside")
     sara.fill("Name", "Invented orchard")
     sara.page.get_by_label("Name of the desk").last.fill("Front desk")
@@ -50,6 +54,19 @@ def test_a_referral_by_telephone_from_the_list_to_the_erasure(network: Network, 
     carla.click("Write it down, then tell them")
     carla.page.wait_for_url(re.compile("/referrals/[0-9a-f]{32}"))
     assert carla.sees("Tell Invented orchard, by telephone or on paper.") and carla.sees("As PDF, to print")
+    assert carla.sees("Nothing is sent by itself: this agency has no node.")
+    carla.fill("What it is", "Her permit, invented")
+    carla.page.get_by_label("File", exact=True).set_input_files(
+        {"name": "permit.pdf", "mimeType": "application/pdf", "buffer": PDF}
+    )
+    carla.click("Keep the file here, to hand it over")
+    carla.wait_for("The file is kept here, sealed. Nothing was sent")
+    assert carla.sees("(kept here, to be handed over)") and axe(carla.page) == []
+    assert saved(carla, "permit.pdf") == PDF, "she can print it, or take it along"
+    sheet = words(paper(carla, urlsplit(carla.page.url).path + "/paper"))
+    assert "Copies handed over with this sheet:" in sheet and "permit.pdf: Her permit, invented" in sheet
+    carla.fill("Whom you told, and how", WHO)
+    carla.click("They know")
     for action in ("acknowledge", "accept"):
         enter(carla, action)
     assert carla.sees("With Invented orchard: Accepted.") and carla.sees(WHO) and carla.sees("entered here")

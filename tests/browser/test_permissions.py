@@ -54,7 +54,7 @@ RULES: dict[str, set[str]] = {
     "own": {
         "/", "/signout", "/events", "/help",
         "/me", "/me/passphrase", "/me/codes", "/me/channels", "/me/channels/{channel}/{act}", "/me/hours",
-         "/me/language", "/me/sessions/{session}/end",
+         "/me/language", "/me/zone", "/me/sessions/{session}/end",
         "/me/sessions/end", "/me/passkeys", "/me/passkeys/options", "/me/passkeys/{passkey}/remove",
     },
     "list": {
@@ -68,6 +68,7 @@ RULES: dict[str, set[str]] = {
         "/refer/{draft}/group", "/refer/{draft}/group/on", "/refer/{draft}/group/others/{number}/remove",
         "/refer/{draft}/group/{member}", "/refer/{draft}/group/{member}/remove",
         "/refer/{draft}/group/{member}/consent", "/refer/{draft}/group/{member}/consent/turned",
+        "/refer/{draft}/group/{member}/consent/paper", "/refer/{draft}/group/preview",
         "/alert/person/{draft}", "/alert/person/{draft}/edit", "/alert/person/{draft}/ask",
     },
     "desk": {
@@ -75,6 +76,8 @@ RULES: dict[str, set[str]] = {
         "/referrals/{referral}", "/referrals/{referral}/act/{action}", "/referrals/{referral}/note",
         "/referrals/{referral}/noted/{message}", "/referrals/{referral}/correct", "/referrals/{referral}/evidence",
         "/referrals/{referral}/files", "/referrals/{referral}/files/{file}", "/referrals/{referral}/people",
+
+        "/referrals/{referral}/group", "/referrals/{referral}/group/{member}",
         "/referrals/{referral}/paper", "/cases/{case}", "/cases/{case}/edit", "/cases/{case}/close",
         "/cases/{case}/consents/{consent}/renew", "/cases/{case}/consents/{consent}/withdraw",
         "/cases/{case}/consents/{consent}/copy", "/cases/{case}/consents/{consent}/paper", "/cases/{case}/export",

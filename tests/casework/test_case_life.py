@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -280,6 +282,8 @@ def test_one_row_that_is_not_understood_and_nothing_is_taken_in(ngo: Agency) -> 
         (b"case_code,case code\na,b\n", "import-twice"),
         (b"case_code\n\xff\xfe\n", "import-encoding"),
         (b"PK\x03\x04\x00\x00", "import-encoding"),
+        (b"PK\x03\x04" + b"x" * 1024 * 1024, "import-encoding"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "import-encoding"),
         (b'case_code\n"a\n', "import-csv"),
         (b"case_code\n" + b"x\n" * 501, "import-rows"),
         (b"case_code\n" + b"x" * (1024 * 1024), "import-large"),
@@ -290,6 +294,19 @@ def test_what_is_no_such_file_says_what_to_do(ngo: Agency, raw: bytes, code: str
         ngo.do(importing.take, START, desk_id=ngo.desk, raw=raw, names={})
     assert refused.value.code == code
     assert ngo.store.read(cases.list_cases, ngo.actor) == []
+
+
+@pytest.mark.parametrize("inside", ["[Content_Types].xml", "mimetype", "Index/Document.iwa"])
+def test_a_workbook_is_told_from_a_damaged_table_and_how_it_becomes_one(inside: str) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(inside, "case_code\nINVENTED\n")
+    with pytest.raises(LocalError, match=r"This is a workbook .* “CSV UTF-8”") as refused:
+        importing.check(made.getvalue(), {})
+    assert "INVENTED" not in refused.value.text
+    with pytest.raises(LocalError, match="This is not a CSV file"):
+        importing.check(b"case_code\n\xff\xfe\n", {})
+    assert importing.check(b"case_code\nPK\x03\x04\n", {}).rows == 1, "only how a file begins says what it is"
 
 
 def test_only_somebody_of_the_desk_who_works_with_cases_takes_them_in(ngo: Agency) -> None:

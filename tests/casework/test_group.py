@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import select, update
 
-from node.casework import consents, drafts, erasure, forms, referrals, show
-from node.casework.forms import Member
+from node.casework import consents, drafts, erasure, forms, group, referrals, show
+from node.casework.group import Member
+from node.office.tasks import COMES_ALONG, READING
 from node.storage.tables import bodies, messages, releases, tasks
 from protocol import crypto
-from protocol.codes import Section
+from protocol.codes import Role, Section, StatusReason
 from protocol.consent import Collected
+from protocol.encoding import encode
 from protocol.errors import LocalError
 from protocol.referral import Action
 from tests.world import DETAILS, SECTIONS, START, Agency, agree, new_case, refer, settle_all
@@ -212,6 +214,117 @@ def test_a_later_record_of_the_same_person_supersedes_the_first(pair: tuple[Agen
             member_id="0" * 32,
         )
     assert refused.value.code == "unknown-member"
+
+
+def contact(number: str) -> dict[Section, bytes]:
+    way = {"channels": [{"channel": "phone", "safe": True, "value": number}], "contact_permitted": "yes"}
+    identity = {"age_band": "25-39", "case_code": "BREZZA-INVENTED", "relation": "sister"}
+    return {Section.IDENTITY: encode(identity), Section.CONTACT: encode(way)}
+
+
+def add(ngo: Agency, referral: str, members: list[Member], at: datetime = START) -> str:
+    draft = crypto.new_id()
+    ngo.do(drafts.save, START, draft_id=draft, desk_id=ngo.desk, form={"adds_to": referral})
+    ngo.do(group.add, at, draft_id=draft, referral_id=referral, members=members)
+    return draft
+
+
+def waiting(agency: Agency) -> list[str]:
+    query = select(tasks.c.kind).where(tasks.c.closed_at.is_(None), tasks.c.kind.in_(READING))
+    return list(agency.store.read(lambda db: db.execute(query).scalars().all()))
+
+
+def test_somebody_comes_along_later_and_who_has_answered_already_is_asked_to_look(pair: tuple[Agency, Agency]) -> None:
+    ngo, shelter = pair
+    sent = send(ngo, shelter, [])
+    settle_all([ngo, shelter], START)
+    add(ngo, sent.referral, [member("daughter", CHILD, {Section.IDENTITY}, details=GUARDIAN, is_minor=True)])
+    settle_all([ngo, shelter], START)
+    assert waiting(shelter) == [], "she is seen together with the referral"
+    shelter.do(referrals.act, START, referral_id=sent.referral, action=Action.ACCEPT)
+    settle_all([ngo, shelter], START)
+    add(ngo, sent.referral, [member("sister", SISTER, {Section.IDENTITY})])
+    settle_all([ngo, shelter], START)
+    found = shown(shelter, sent.referral)
+    assert set(codes(found)) == {"BREZZA-INVENTED", "CIELO-INVENTED"} and found["members_expected"] == 0
+    assert "health" not in found["members"][codes(found)["BREZZA-INVENTED"]]["sections"], "she kept it private"
+    assert waiting(shelter) == [COMES_ALONG]
+    for act in found["history"]:
+        shelter.do(referrals.take_note, START, referral_id=sent.referral, message_id=act["message"])
+    assert waiting(shelter) == []
+    agreed = ngo.store.read(consents.show_consents, ngo.actor, sent.case)
+    assert len(agreed) == 3, "each on a consent of her own"
+
+
+def test_a_corrected_number_of_one_of_them_goes_as_urgent_and_is_acknowledged(pair: tuple[Agency, Agency]) -> None:
+    ngo, shelter = pair
+    both = {Section.IDENTITY, Section.CONTACT}
+    sent = send(ngo, shelter, [member("sister", contact("+39 055 0000 001"), both)])
+    settle_all([ngo, shelter], START)
+    found = shown(ngo, sent.referral)
+    sister = codes(found)["BREZZA-INVENTED"]
+    known: dict[str, Any] = {
+        "referral_id": sent.referral,
+        "member_id": sister,
+        "release_id": found["members"][sister]["release"],
+    }
+    quiet = contact("+39 055 0000 001") | {
+        Section.IDENTITY: b'{"age_band":"25-39","case_code":"BREZZA-INVENTED","relation":"half-sister"}'
+    }
+    ngo.do(group.tell, START, sections=quiet, **known)
+    settle_all([ngo, shelter], START)
+    assert waiting(shelter) == [], "a relation is nothing urgent"
+    ngo.do(group.tell, START, sections=contact("+39 055 0000 002"), **known)
+    settle_all([ngo, shelter], START)
+    assert waiting(shelter) == ["correction"]
+    now = bytes(shown(shelter, sent.referral)["members"][sister]["sections"]["contact"])
+    assert b"0000 002" in now and b"0000 001" not in now
+    child = contact("+39 055 0000 002") | {Section.IDENTITY: b'{"age_band":"12-17","case_code":"BREZZA-INVENTED"}'}
+    with pytest.raises(LocalError) as refused:
+        ngo.do(group.tell, START, sections=child, **known)
+    assert refused.value.code == "child-asked-anew"
+
+
+def test_who_is_added_later_is_added_whole_or_not_at_all(pair: tuple[Agency, Agency]) -> None:
+    ngo, shelter = pair
+    sent = send(ngo, shelter, [])
+    good = member("sister", SISTER, {Section.IDENTITY})
+    child = member("daughter", CHILD, {Section.IDENTITY}, is_minor=True)
+    silent = member("aunt", SISTER, set())
+    late = START + timedelta(days=91)
+    for members, at, code in (
+        ([good, child], START, "consent-guardian"),
+        ([silent], START, "nothing-agreed"),
+        ([good], late, "consent-expired"),
+    ):
+        with pytest.raises(LocalError) as refused:
+            add(ngo, sent.referral, members, at)
+        assert refused.value.code == code
+    assert shown(ngo, sent.referral)["members"] == {}
+    draft = add(ngo, sent.referral, [good])
+    with pytest.raises(LocalError) as again:
+        ngo.do(group.add, START, draft_id=draft, referral_id=sent.referral, members=[good])
+    assert again.value.code == "unknown-draft", "a second click sends nothing twice"
+    assert len(shown(ngo, sent.referral)["members"]) == 1
+
+
+def test_nobody_is_added_by_the_recipient_by_a_stranger_or_to_what_has_ended(pair: tuple[Agency, Agency]) -> None:
+    ngo, shelter = pair
+    sent = send(ngo, shelter, [])
+    settle_all([ngo, shelter], START)
+    for agency, actor, code in (
+        (shelter, shelter.actor, "not-source"),
+        (ngo, replace(ngo.actor, desks=frozenset()), "unknown-referral"),
+        (ngo, replace(ngo.actor, roles=frozenset({Role.INTAKE})), "forbidden"),
+    ):
+        with pytest.raises(LocalError) as refused:
+            agency.store.read(referrals.addable, actor, sent.referral)
+        assert refused.value.code == code
+    shelter.do(referrals.act, START, referral_id=sent.referral, action=Action.REJECT, reason=StatusReason.OTHER)
+    settle_all([ngo, shelter], START)
+    with pytest.raises(LocalError) as ended:
+        add(ngo, sent.referral, [member("sister", SISTER, {Section.IDENTITY})])
+    assert ended.value.code == "illegal-transition"
 
 
 def test_a_node_that_sends_somebody_on_the_referrals_own_consent_is_refused(pair: tuple[Agency, Agency]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import consents, followups, outside, overview, referrals, show, silence, sweeps
+from node.casework import attachments, consents, followups, group, outside, overview, referrals, show, silence, sweeps
+from node.casework.attachments import File
 from node.exchange import peers
 from node.exchange.worker import _say_hello
 from node.office.desks import Profile
@@ -59,7 +61,7 @@ def agree(ngo: Agency, known: Known, case: str, **options: Any) -> str:
         case_id=case,
         agency=known.agency,
         purposes=(Purpose.REFERRAL, Purpose.TRANSFER),
-        sections=tuple(SECTIONS),
+        sections=options.pop("sections", tuple(SECTIONS)),
         details=DETAILS,
         valid_until=START + timedelta(days=90),
         **options,
@@ -101,6 +103,29 @@ def either(tmp_path: Path, database_url: str) -> Iterator[Agency]:
     made = make_agency(tmp_path, "Lantern", url=database_url)
     yield made
     made.store.engine.dispose()
+
+
+def test_a_file_and_somebody_who_comes_along_stay_here_and_are_a_persons_task(either: Agency) -> None:
+    """She agreed to both; nothing of it is queued, and whoever is responsible is asked to hand it over."""
+    ngo = either
+    known = write_down(ngo)
+    case = new_case(ngo)
+    release = agree(ngo, known, case, sections=(*SECTIONS, Section.ATTACHMENTS))
+    send = {"case_id": case, "release_id": release, "peer_desk": known.desk, "sections": SECTIONS}
+    sent = ngo.do(referrals.send, START, **send)
+    assert referrals.OUTSIDE_TASK not in kinds(ngo)
+    content = b"%PDF-1.7\nan invented permit"
+    ngo.do(attachments.stage, START, referral_id=sent, upload_id="0" * 32, index=0, data=content)
+    file = File("1" * 32, "permit.pdf", "application/pdf", len(content), hashlib.sha256(content).hexdigest())
+    ngo.do(attachments.attach, START, referral_id=sent, upload_id="0" * 32, parts=1, file=file)
+    assert referrals.OUTSIDE_TASK in kinds(ngo) and ngo.store.read(attachments.stays_here, ngo.here, sent)
+    assert attachments.find(shown(ngo, sent), file.id)[0] == file
+    ngo.do(outside.told_them, START, referral_id=sent, told_by=WHO)
+    assert referrals.OUTSIDE_TASK not in kinds(ngo)
+    own = agree(ngo, known, case, sections=(Section.IDENTITY,), who="sister")
+    ngo.do(group.tell, START, referral_id=sent, release_id=own, sections={Section.IDENTITY: b'{"relation":"sister"}'})
+    assert referrals.OUTSIDE_TASK in kinds(ngo) and len(shown(ngo, sent)["members"]) == 1
+    assert ngo.store.read(lambda db: db.execute(select(func.count()).select_from(outbox)).scalar()) == 0
 
 
 def test_a_whole_referral_is_told_and_entered_and_nothing_is_ever_queued(either: Agency) -> None:

@@ -232,8 +232,8 @@ def test_each_act_of_the_house_is_for_its_roles(
 
 #: About herself alone, for everybody who is signed in.
 OWN = {
-    "/session", "/session/codes", "/tasks", "/notices", "/notices/read", "/passkeys", "/passkeys/options",
-    "/passkeys/{passkey}/remove", "/channels", "/channels/hours", "/channels/{channel}/first",
+    "/session", "/session/codes", "/session/zone", "/tasks", "/notices", "/notices/read", "/passkeys",
+    "/passkeys/options", "/passkeys/{passkey}/remove", "/channels", "/channels/hours", "/channels/{channel}/first",
     "/channels/{channel}/remove", "/channels/{channel}/test",
 }  # fmt: skip
 #: What everybody of an agency may know of it: its people, desks, peers, what is not delivered, how it works.

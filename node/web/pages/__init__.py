@@ -8,6 +8,7 @@ from typing import Final
 from node.web.pages import (
     alert,
     alert_person,
+    along,
     apart,
     away,
     backstop,
@@ -43,6 +44,7 @@ ALL: Final[list[Page]] = [
     *news.PAGES,
     *refer.PAGES,
     *send.PAGES,
+    *along.PAGES,  # before the next: “preview” is nobody's id
     *group.PAGES,
     *exception.PAGES,
     *thread.PAGES,

@@ -15,7 +15,6 @@ from node.office import desks as office_desks
 from node.office import staff
 from node.web.alert_api import as_file
 from node.web.pages import news
-from node.web.pages.languages import language
 from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Refused, Visit, go
 from node.web.pages.words import N_
@@ -338,7 +337,7 @@ async def show_for_her(visit: Visit) -> web.StreamResponse:
         raise LocalError("unknown-alert", "There is no such alert at your desks.")
     said = {entry["message"]: str(entry["values"].get("text", "")) for entry in shown["said"]}
     told = [said.get(h["message"], "") for h in shown["history"] if h["by"] == "them" and h["what"] in _FOR_HER]
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     return visit.page(
         "alert_for_her.html",
         visit.say("What came of it"),

@@ -11,11 +11,12 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from node.casework import backstop, cases, keeping
+from node.casework.minors import MINOR_BANDS
 from node.web.pages import words
 from node.web.pages.languages import NAMES
 from node.web.pages.notices import NOTICE_VERSION
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import DAYS, MINOR_BANDS, desks_to_choose, details_of
+from node.web.pages.refer import DAYS, desks_to_choose, details_of
 from protocol import consent
 from protocol.backstop import SECTIONS
 from protocol.codes import Risk, Role, Section

@@ -46,7 +46,7 @@ async def show_ask(visit: Visit) -> web.StreamResponse:
         visit.say("Ask who could take somebody"),
         others=others,
         services=list(words.SERVICE),
-        today=visit.dates.field(visit.now)[:10],
+        today=visit.dates.today,
         people=range(CAPACITY_MAX + 1),
         **found,
     )

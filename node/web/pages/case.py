@@ -26,7 +26,6 @@ from node.casework import (
 )
 from node.exchange import peers
 from node.office import desks, staff
-from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.sections import FormSections
 from protocol.codes import Risk, Section
@@ -260,7 +259,7 @@ async def show_copy(visit: Visit) -> web.StreamResponse:
     """Her copy: what she agreed to and how she stops it, in her language, to be printed or read aloud."""
     release = await consent_of(visit)
     agency_to = release["agency_name"]
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     words = await visit.read(contact.door_words)
     door = words.get(visit.language.tag, "")
     return visit.page("copy.html", visit.say("Your copy"), release=release, agency_to=agency_to, door=door)
@@ -269,6 +268,7 @@ async def show_copy(visit: Visit) -> web.StreamResponse:
 async def show_export(visit: Visit) -> web.StreamResponse:
     """Everything we hold about this person, for herself. The trail knows that it was made."""
     found = await visit.do(subject.everything, case_id=visit.params["case"])
+    visit.zone = ""
     return visit.page("export.html", visit.say("Everything we hold"), **found)
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from node.casework import cases, contact
 from node.web.pages.home import after_report
-from node.web.pages.languages import NAMES, language
+from node.web.pages.languages import NAMES
 from node.web.pages.page import Page, Visit, go
 from protocol.codes import FollowupOutcome
 
@@ -47,7 +47,7 @@ async def show_door(visit: Visit) -> web.StreamResponse:
     case_id = visit.params["case"]
     await visit.read(cases.load, visit.actor, case_id)
     words = await visit.read(contact.door_words)
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     door = words.get(visit.language.tag, "")
     return visit.page("door.html", visit.say("The door stays open"), case_id=case_id, door=door)
 

@@ -47,7 +47,8 @@ async def upload(visit: Visit) -> web.StreamResponse:
         raise
     finally:
         _uploads -= 1
-    return go(f"/referrals/{referral_id}?done=noted")
+    is_kept = await visit.read(attachments.stays_here, visit.services.here, referral_id)
+    return go(f"/referrals/{referral_id}?done={'kept-here' if is_kept else 'noted'}")
 
 
 async def fields_before_file(visit: Visit) -> BodyPartReader:

@@ -11,9 +11,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.web.pages.languages import NAMES, language
+from node.web.pages.languages import NAMES
 from node.web.pages.page import Page, Visit, go
-from node.web.pages.refer import consent_page, is_minor, load_draft, read_answers, save_draft, sections_of
+from node.web.pages.refer import (
+    ADDS_TO,
+    consent_page,
+    is_minor,
+    load_draft,
+    read_answers,
+    save_draft,
+    sections_of,
+)
 from protocol import crypto
 from protocol.errors import LocalError, say
 from protocol.messages import GROUP_MAX
@@ -22,14 +30,18 @@ from protocol.sections import LINE_MAX, TEXT_MAX
 
 def members_of(draft: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Each of the others as a draft of her own: the same agency and services, her own answers."""
-    names = ("agency", "peer_desk", "services", "desk", "priority")
+    names = ("agency", "peer_desk", "services", "desk", "priority", ADDS_TO)
     shared: dict[str, Any] = {name: draft[name] for name in names if name in draft}
     # A family speaks one language until somebody says otherwise.
     shared["spoken"] = (draft.get("person", {}).get("contact.preferred_language") or [""])[0]
     return [(id_, {**shared, **member, "member": id_}) for id_, member in draft.get("members", {}).items()]
 
 
-def _one(draft: dict[str, Any], member_id: str) -> dict[str, Any]:
+async def _load(visit: Visit) -> dict[str, Any]:
+    return await load_draft(visit, visit.params["draft"], may_add=True)
+
+
+def one_of(draft: dict[str, Any], member_id: str) -> dict[str, Any]:
     found = dict(members_of(draft)).get(member_id)
     if found is None:
         raise LocalError("unknown-member", "There is no such person in this referral.")
@@ -37,7 +49,7 @@ def _one(draft: dict[str, Any], member_id: str) -> dict[str, Any]:
 
 
 async def show_group(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     rows = [
         {
             "id": id_,
@@ -60,6 +72,7 @@ async def show_group(visit: Visit) -> web.StreamResponse:
 
 async def add_other(visit: Visit) -> web.StreamResponse:
     """Somebody who was not asked: named only with how to approach her."""
+    # She is told of in what the person herself agrees to: not once that was sent.
     draft = await load_draft(visit, visit.params["draft"])
     relation, how = visit.get("relation"), visit.get("how_to_approach")
     if not 1 <= len(relation) <= LINE_MAX:
@@ -77,7 +90,7 @@ async def add_other(visit: Visit) -> web.StreamResponse:
 
 
 async def remove_other(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     number = visit.params["number"]
     draft["others"] = [other for at, other in enumerate(draft.get("others", [])) if str(at) != number]
     draft.pop("agreed_at", None)
@@ -85,14 +98,16 @@ async def remove_other(visit: Visit) -> web.StreamResponse:
 
 
 async def show_member(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     member_id = visit.params["member"]
-    known = {} if member_id == "new" else _one(draft, member_id)["person"]
-    return visit.page("group_person.html", visit.say("Somebody who comes along"), fields=visit.form or known)
+    known = {} if member_id == "new" else one_of(draft, member_id)["person"]
+    return visit.page(
+        "group_person.html", visit.say("Somebody who comes along"), draft=draft, fields=visit.form or known
+    )
 
 
 async def member(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     members = draft.setdefault("members", {})
     member_id = visit.params["member"]
     if member_id == "new":
@@ -116,36 +131,38 @@ async def member(visit: Visit) -> web.StreamResponse:
 
 
 async def remove_member(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     draft.get("members", {}).pop(visit.params["member"], None)
     return await save_draft(visit, draft, "group")
 
 
 async def show_consent(visit: Visit) -> web.StreamResponse:
     """What she is asked, apart from the others."""
-    draft = _one(await load_draft(visit, visit.params["draft"]), visit.params["member"])
+    draft = one_of(await _load(visit), visit.params["member"])
     values = await consent_page(visit, draft)
     return visit.page("refer_consent.html", visit.say("What may we share?"), **values, languages_all=NAMES)
 
 
 async def show_turned(visit: Visit) -> web.StreamResponse:
-    draft = _one(await load_draft(visit, visit.params["draft"]), visit.params["member"])
+    draft = one_of(await _load(visit), visit.params["member"])
     values = await consent_page(visit, draft)
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
 
 async def agree(visit: Visit) -> web.StreamResponse:
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
     member_id = visit.params["member"]
-    answers = read_answers(visit, _one(draft, member_id))
+    answers = read_answers(visit, one_of(draft, member_id))
     draft["members"][member_id] |= answers
     return await save_draft(visit, draft, "group")
 
 
 async def go_on(visit: Visit) -> web.StreamResponse:
     """Back to where the person herself is asked, or on to the preview when she was."""
-    draft = await load_draft(visit, visit.params["draft"])
+    draft = await _load(visit)
+    if draft.get(ADDS_TO):
+        return go(f"/refer/{visit.params['draft']}/group/preview")
     return go(f"/refer/{visit.params['draft']}/{'preview' if draft.get('agreed_at') else 'consent'}")
 
 

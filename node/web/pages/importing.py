@@ -49,6 +49,8 @@ async def _whole(field: BodyPartReader) -> bytes:
     raw = bytearray()
     while chunk := await field.read_chunk(64 * 1024):
         raw += chunk
+        # Before its size: what she has to do is not to make it smaller.
+        importing.refuse_workbook(bytes(raw[:8]))
         if len(raw) > importing.FILE_MAX_BYTES:
             limit = importing.FILE_MAX_BYTES // 1024
             raise LocalError("import-large", say("A file has at most {limit} KiB. Make several.", limit=limit))

@@ -70,6 +70,8 @@ class Visit:
     real_now: datetime
     actor: Actor
     handle: str = ""
+    #: Her time zone, if it is not her agency's.
+    zone: str = ""
     token: str = ""
     form: dict[str, list[str]] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
@@ -87,7 +89,13 @@ class Visit:
 
     @property
     def dates(self) -> render.Dates:
-        return render.Dates(self.language, self.services.here.zone, self.now)
+        return render.Dates(self.language, self.services.here.zone, self.now, self.zone)
+
+    def turn_to_her(self) -> None:
+        """What follows is for the survivor: in the language asked for, and in the agency's time like her copy on paper,
+        whoever of the staff shows it."""
+        self.language = language(self.query.get("in", self.language.tag))
+        self.zone = ""
 
     def say(self, text: str) -> str:
         """A text of the program in the person's language."""
@@ -239,6 +247,7 @@ class Pages:
         visit.session_secret = secret
         if about.language:
             visit.language = language(about.language)
+        visit.zone = about.zone or ""
 
     async def _refused(self, page: Page, visit: Visit, error: Exception) -> web.StreamResponse:
         if visit.request.headers.get("Accept") == "application/json":

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from node.casework import contact, evidence, subject
 from node.office import audit
-from node.web.pages import case, refer, render, thread
+from node.web.pages import case, group, refer, render, thread
 from node.web.pages.languages import language
 from node.web.pages.page import Page, Visit
 from protocol import evidence as proof
@@ -35,6 +35,13 @@ async def consent_form(visit: Visit) -> web.StreamResponse:
     """What she is asked, part by part, in her language, with places for her answers and how they were given."""
     draft = await refer.load_draft(visit, visit.params["draft"])
     values = await refer.consent_page(visit, draft)
+    return await _paper(visit, "paper_consent.html", visit.params["draft"], **values)
+
+
+async def consent_form_of_member(visit: Visit) -> web.StreamResponse:
+    """The same for one of those who come along: exactly what would be sent of her, and of nobody else."""
+    draft = await refer.load_draft(visit, visit.params["draft"], may_add=True)
+    values = await refer.consent_page(visit, group.one_of(draft, visit.params["member"]))
     return await _paper(visit, "paper_consent.html", visit.params["draft"], **values)
 
 
@@ -135,6 +142,7 @@ def _style() -> str:
 PAGES: Final = [
     Page("/cases/{case}/export/paper", everything),
     Page("/refer/{draft}/consent/paper", consent_form),
+    Page("/refer/{draft}/group/{member}/consent/paper", consent_form_of_member),
     Page("/cases/{case}/consents/{consent}/paper", her_copy),
     Page("/referrals/{referral}/paper", referral_form),
     Page("/alerts/{alert}/paper", alert_form),

@@ -14,7 +14,7 @@ from node.office import audit, desks, passkeys, recovery, roster, setup, signin,
 from node.office.desks import Profile
 from node.web import peering, reaching
 from node.web.api import session_of
-from node.web.pages import reach, words
+from node.web.pages import reach, words, zones
 from node.web.pages.entrance import grouped
 from node.web.pages.languages import NAMES
 from node.web.pages.page import LANGUAGE_COOKIE, Page, Visit, go
@@ -47,8 +47,14 @@ async def show_me(visit: Visit) -> web.StreamResponse:
             **reaching.show(db, visit.services.here, visit.actor),
         }
 
-    allowed = reaching.allowed(visit.services)
-    return visit.page("me.html", visit.say("My account"), allowed=allowed, **await visit.read(look))
+    return visit.page(
+        "me.html",
+        visit.say("My account"),
+        allowed=reaching.allowed(visit.services),
+        zones=zones.choices(visit.language.locale),
+        zone=zones.chosen(visit.zone),
+        **await visit.read(look),
+    )
 
 
 async def change_passphrase(visit: Visit) -> web.StreamResponse:
@@ -83,6 +89,11 @@ async def set_language(visit: Visit) -> web.StreamResponse:
     response = go("/me?done=changed")
     response.set_cookie(LANGUAGE_COOKIE, tag, max_age=31_536_000, httponly=True, samesite="Strict", path="/")
     return response
+
+
+async def set_zone(visit: Visit) -> web.StreamResponse:
+    await visit.write(staff.set_zone, visit.actor, visit.get("zone"))
+    return go("/me?done=changed")
 
 
 async def end_session(visit: Visit) -> web.StreamResponse:
@@ -338,6 +349,7 @@ PAGES: Final = [
     Page("/me/passphrase", None, change_passphrase, again=show_me),
     Page("/me/codes", None, new_codes, again=show_me),
     Page("/me/language", None, set_language, again=show_me),
+    Page("/me/zone", None, set_zone, again=show_me),
     Page("/me/sessions/{session}/end", None, end_session, again=show_me),
     Page("/me/sessions/end", None, end_all, again=show_me),
     *reach.pages(show_me),

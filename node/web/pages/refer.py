@@ -15,6 +15,7 @@ from aiohttp import web
 
 from node.casework import capacity, cases, disclosures, drafts, outside, programmes
 from node.casework.calendars import peer_calendar, profile_calendar
+from node.casework.minors import MINOR_BANDS
 from node.office import desks as office_desks
 from node.storage.here import Here
 from node.web.pages import words
@@ -31,9 +32,10 @@ from protocol.errors import LocalError, say
 
 #: Until when a consent may be offered to be used; the first is what is proposed.
 DAYS: Final = (90, 30, 180, 365)
+#: In a draft of others who come along: the referral that was sent. It has nobody of its own.
+ADDS_TO: Final = "adds_to"
 #: How long the page waits for what other agencies say of their desks now; what is known is shown in any case.
 LOOK_SECONDS: Final = 1.0
-MINOR_BANDS: Final = frozenset({"0-11", "12-17"})
 
 
 def _presets(services: list[str]) -> set[str]:
@@ -60,9 +62,11 @@ async def show_need(visit: Visit) -> web.StreamResponse:
         if draft.get("kind") == disclosures.KIND:
             # The list of drafts does not know what is in them.
             return go(f"/alert/person/{visit.params['draft']}")
+        if draft.get(ADDS_TO):
+            return go(f"/refer/{visit.params['draft']}/group")
     listed = await visit.read(office_desks.list_desks)
     known = await visit.read(programmes.names)
-    today = visit.dates.field(visit.now)[:10]
+    today = visit.dates.today
     mine = [desk for desk in listed if desk["id"] in visit.actor.desks]
     if not mine:
         raise LocalError("no-desk", "You do not belong to a desk yet. Ask an officer of your agency to add you to one.")
@@ -91,8 +95,8 @@ async def need(visit: Visit) -> web.StreamResponse:
     desk = visit.get("desk")
     if desk not in visit.actor.desks:
         visit.problem("desk", "Choose from which of your desks you refer.")
-    needed_by = visit.get("needed_by")
-    if needed_by and visit.dates.parse(needed_by) is None:
+    needed_by = visit.dates.parse(visit.get("needed_by"))
+    if visit.get("needed_by") and needed_by is None:
         visit.problem("needed_by", "Choose a date.")
     visit.refuse_if_problems()
     draft: dict[str, Any] = await _load(visit) if "draft" in visit.params else _begun(visit)
@@ -105,7 +109,8 @@ async def need(visit: Visit) -> web.StreamResponse:
         "services": services,
         "priority": visit.get("priority"),
         "desk": desk,
-        "needed_by": needed_by,
+        # With its zone: hers may be another when the draft is sent.
+        "needed_by": "" if needed_by is None else needed_by.isoformat(),
         "programme": visit.get("programme"),
         "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
     }
@@ -347,7 +352,7 @@ async def show_turned(visit: Visit) -> web.StreamResponse:
     """The consent, in her language, without a menu or another case on it: to be read aloud or turned towards her."""
     draft = await _load(visit)
     values = await consent_page(visit, draft)
-    visit.language = language(visit.query.get("in", visit.language.tag))
+    visit.turn_to_her()
     return visit.page("consent_turned.html", visit.say("What may we share?"), **values)
 
 
@@ -429,10 +434,10 @@ async def _load(visit: Visit) -> dict[str, Any]:
     return await load_draft(visit, visit.params["draft"])
 
 
-async def load_draft(visit: Visit, draft_id: str) -> dict[str, Any]:
-    """One's own draft of a referral."""
+async def load_draft(visit: Visit, draft_id: str, *, may_add: bool = False) -> dict[str, Any]:
+    """One's own draft of a referral; with `may_add` also of others who come along in one that was sent."""
     draft = await visit.read(drafts.load, visit.services.here, visit.actor, draft_id)
-    if draft.get("kind") == disclosures.KIND:
+    if draft.get("kind") == disclosures.KIND or (draft.get(ADDS_TO) and not may_add):
         raise drafts.unknown()
     return draft
 

@@ -18,7 +18,7 @@ from babel.units import format_unit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from node.web.pages import words
+from node.web.pages import words, zones
 from node.web.pages.languages import NAMES, Language
 from node.web.pages.sections import plain
 from node.web.pages.times import clock_of
@@ -113,11 +113,40 @@ def _ordered(values: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """Moments as this person reads them: in her agency's time zone and her language."""
+    """Moments as this person reads them, in her language and in her own time zone if she has set one.
+
+    A day is another matter: an end, a due day, a holiday is one day for everybody in the agency. So days are always of
+    `zone`, which is the agency's; only what has a time of day is shown and read in `own`.
+    """
 
     language: Language
     zone: str
     now: datetime
+    own: str = ""
+
+    @property
+    def _hers(self) -> ZoneInfo:
+        return ZoneInfo(self.own or self.zone)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether her times are not those of the agency."""
+        return bool(self.own) and self.own != self.zone
+
+    @property
+    def where(self) -> str:
+        """The city of her times, in her language."""
+        return zones.city(self.own or self.zone, self.language.locale)
+
+    @property
+    def where_agency(self) -> str:
+        """The city of the agency's days and clocks."""
+        return zones.city(self.zone, self.language.locale)
+
+    @property
+    def today(self) -> str:
+        """The agency's day, as `date` fields have it."""
+        return self.now.astimezone(ZoneInfo(self.zone)).date().isoformat()
 
     def moment(self, at: datetime) -> Markup:
         """“in 3 hours” with the exact time beside it."""
@@ -131,7 +160,7 @@ class Dates:
 
     def exact(self, at: datetime) -> str:
         """Day and time; only the time when it is today."""
-        zone = ZoneInfo(self.zone)
+        zone = self._hers
         if at.astimezone(zone).date() == self.now.astimezone(zone).date():
             return str(format_time(at.astimezone(zone), "short", locale=self.language.locale))
         return str(format_datetime(at.astimezone(zone), "d MMM y, HH:mm", locale=self.language.locale))
@@ -167,14 +196,18 @@ class Dates:
 
     def field(self, at: datetime) -> str:
         """A moment as `datetime-local` fields have it."""
-        return at.astimezone(ZoneInfo(self.zone)).strftime("%Y-%m-%dT%H:%M")
+        return at.astimezone(self._hers).strftime("%Y-%m-%dT%H:%M")
 
     def parse(self, text: str) -> datetime | None:
-        """What a `datetime-local` or `date` field sent, as a moment in the agency's zone; None if it is neither."""
+        """What a `datetime-local` field (her zone) or a `date` field (the agency's day) sent, or a moment that was kept
+        with its zone; None if it is none of them."""
         try:
-            return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
+            at = datetime.fromisoformat(text)
         except ValueError:
             return None
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=self._hers if "T" in text else ZoneInfo(self.zone))
+        return at.astimezone(UTC)
 
 
 def template(language: Language, name: str, **values: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from node.casework import forms
-from node.casework.forms import Member
+from node.casework.group import Member
 from node.web.pages.group import members_of
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.refer import consent_page, details_of, is_minor, load_draft, sections_of
@@ -23,18 +23,12 @@ def _agreed(draft: dict[str, Any]) -> set[str]:
     return {name.removeprefix("may.") for name, answer in said.items() if answer == ["yes"] and name.startswith("may.")}
 
 
-async def show_preview(visit: Visit) -> web.StreamResponse:
-    """Exactly what the recipient will see, and what stays here."""
-    draft_id = visit.params["draft"]
-    draft = await load_draft(visit, draft_id)
-    values = await consent_page(visit, draft)
-    agreed = _agreed(draft)
-    if not agreed & set(values["sections"]):
-        return go(f"/refer/{draft_id}/consent")
+def coming_in(visit: Visit, draft: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """What would be seen of each of those who come along, and what stays here; None while one was not asked."""
     coming = []
     for _, member in members_of(draft):
         if not member.get("agreed_at"):
-            return go(f"/refer/{draft_id}/group")
+            return None
         found = sections_of(visit, member).form
         may = _agreed(member)
         coming.append(
@@ -44,6 +38,20 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
                 "relation": (member["person"].get("identity.relation") or [""])[0],
             }
         )
+    return coming
+
+
+async def show_preview(visit: Visit) -> web.StreamResponse:
+    """Exactly what the recipient will see, and what stays here."""
+    draft_id = visit.params["draft"]
+    draft = await load_draft(visit, draft_id)
+    values = await consent_page(visit, draft)
+    agreed = _agreed(draft)
+    if not agreed & set(values["sections"]):
+        return go(f"/refer/{draft_id}/consent")
+    coming = coming_in(visit, draft)
+    if coming is None:
+        return go(f"/refer/{draft_id}/group")
     return visit.page(
         "refer_preview.html",
         visit.say("Look once more, then send"),
@@ -62,7 +70,7 @@ async def send(visit: Visit) -> web.StreamResponse:
     except LocalError:
         return go("/referrals?show=ours&done=already")
     sections = sections_of(visit, draft)
-    members = [_member(visit, member) for _, member in members_of(draft)]
+    members = [member_of(visit, member) for _, member in members_of(draft)]
     visit.refuse_if_problems()
     agreed = _agreed(draft)
     risk = (draft["person"].get("risk") or [""])[0]
@@ -89,7 +97,8 @@ async def send(visit: Visit) -> web.StreamResponse:
     return go(f"/referrals/{sent.referral}?done=sent")
 
 
-def _member(visit: Visit, member: dict[str, Any]) -> Member:
+def member_of(visit: Visit, member: dict[str, Any]) -> Member:
+    """One of those who come along, as she is sent."""
     found = sections_of(visit, member)
     agreed = _agreed(member)
     person = member["person"]

@@ -281,7 +281,7 @@ async def show_correct(visit: Visit) -> web.StreamResponse:
     sent = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
     fields = FormSections.fields_of(sent)
     return visit.page(
-        "correct.html", visit.say("Correct what was sent"), referral=shown, fields=fields, sections=sorted(sent)
+        "correct.html", visit.say("Correct what was sent"), fields=fields, sections=sorted(sent), is_member=False
     )
 
 
