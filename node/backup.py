@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup of one node: made while it serves, read again before it counts, opened only by both recovery sheets.
 
-In it: the database as one moment had it, without sessions; the node's signing key and its key for local secrets; the
-configuration. Not in it: the sealing keys, so that a stolen copy opens no envelope; passwords and TLS keys, which are
-their own files. Inside it is always an SQLite file, whatever the node runs on. The way back is `node.restore`.
+In it: the database as one moment had it, without sessions, and with every part of a file in it, wherever that lay; the
+node's signing key and its key for local secrets; the configuration. Not in it: the sealing keys, so that a stolen copy
+opens no envelope; passwords and TLS keys, which are their own files. Inside it is always an SQLite file, whatever the
+node runs on. The way back is `node.restore`.
 
 Erasures are listed beside the backups, by ids only: a backup that is restored does not bring back what was erased.
 """
@@ -29,7 +30,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from node import config
+from node import config, filing
 from node.errors import ConfigError, StorageFull
 from node.office import audit, roster, setup
 from node.office.staff import totp_aad
@@ -53,12 +54,16 @@ _KEYS: Final = ("keys/node.key", "keys/local.key")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A backup that was made and read again: the file, its size in bytes, what is in it, how many old ones went."""
+    """A backup that was made and read again: the file, its size in bytes, what is in it, how many old ones went.
+
+    `missing`: parts of files that the depot lacks, and so the backup.
+    """
 
     path: Path
     size: int
     found: dict[str, int]
     removed: int
+    missing: int = 0
 
 
 def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
@@ -78,6 +83,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
             with engine.begin() as db:
                 here = setup.load_here(db, Keystore.open(data_dir / "keys"), Directory())
                 key = roster.recovery_key(db, here)
+                missing = filing.fill(db, filing.depot(data_dir))
                 db.execute(delete(sessions))
                 db.execute(update(outbox).values(lease_until=None))
                 ledger = _ledger(db)
@@ -101,7 +107,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
         files.replace_secret(folder / f"staffetta-{here.agency[:8]}-erasures.json", ledger)
         os.replace(sealed, target)
         files.sync_folder(folder)
-    return Made(target, target.stat().st_size, found, _age_out(folder, now))
+    return Made(target, target.stat().st_size, found, _age_out(folder, now), missing)
 
 
 def _snapshot(loaded: config.Config, copy: Path) -> None:
