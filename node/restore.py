@@ -19,7 +19,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, select
 
 from node import backup, config
-from node.casework import erasure
+from node.casework import erasure, returning
 from node.errors import ConfigError
 from node.exchange.resend import RESTORED
 from node.office import audit, setup, tasks
@@ -110,6 +110,7 @@ def begin_again(db: Connection, keystore: Keystore, now: datetime, made_at: int,
     erased = 0 if ledger is None else _erase_again(db, now, ledger, here.agency)
     set_setting(db, "epoch", crypto.new_id())
     set_setting(db, RESTORED, str(made_at))
+    returning.begin(db, here, now, made_at)
     moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
     # The bundle offers sealing keys that are gone: a new one is made at the start.
     db.execute(delete(settings).where(settings.c.name == "bundle"))

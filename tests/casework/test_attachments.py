@@ -222,13 +222,13 @@ def test_parts_that_have_come_to_rest_lie_in_the_depot_and_are_read_from_there(p
         assert depots_of.file(agency) == 0, "and nothing is moved twice"
 
 
-def test_a_part_that_still_has_to_go_stays_where_it_is_sent_from(pair: tuple[Agency, Agency]) -> None:
-    one = pair[0]
-    referral, _ = referred(pair)
+def test_a_part_that_still_has_to_go_stays_where_it_is_sent_from(two: tuple[Agency, Agency]) -> None:
+    one = two[0]
+    referral, _ = referred(two)
     give_depot(one)
     attach(one, referral)
     assert depots_of.file(one) == 0 and places(one) == ["database"] * 3
-    settle_all(pair, START)
+    settle_all(two, START)
     assert depots_of.file(one) == 3
 
 
@@ -250,12 +250,12 @@ def test_what_the_depot_holds_opens_nothing_and_an_erasure_does_not_wait_for_it(
     assert (depot.parts, places(other), depots_of.file(other, filing.clear)) == ({}, ["gone"] * 3, 0)
 
 
-def test_an_erasure_while_a_part_is_put_away_leaves_nothing_in_the_depot(pair: tuple[Agency, Agency]) -> None:
-    one, other = pair
-    referral, _ = referred(pair)
+def test_an_erasure_while_a_part_is_put_away_leaves_nothing_in_the_depot(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    referral, _ = referred(two)
     depot = give_depot(other)
     attach(one, referral)
-    settle_all(pair, START)
+    settle_all(two, START)
     going = other.store.read(parts.resting)
     for part in going:
         depot.put(part.name, part.rest)
@@ -265,12 +265,12 @@ def test_an_erasure_while_a_part_is_put_away_leaves_nothing_in_the_depot(pair: t
     assert (depot.parts, sizes(other)) == ({}, [])
 
 
-def test_a_depot_that_is_away_or_full_loses_nothing(pair: tuple[Agency, Agency]) -> None:
-    one, other = pair
-    referral, _ = referred(pair)
+def test_a_depot_that_is_away_or_full_loses_nothing(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    referral, _ = referred(two)
     depot = give_depot(other)
     sent = attach(one, referral)
-    settle_all(pair, START)
+    settle_all(two, START)
     depot.failure = StorageFull()
     with pytest.raises(StorageFull):
         depots_of.file(other)
@@ -311,9 +311,9 @@ def test_a_peer_that_was_restored_gets_parts_again_that_lie_in_the_depot(pair: t
     assert depots_of.file(one) == 3 and depot.parts == held
 
 
-def test_a_part_that_the_depot_lost_is_not_sent_by_halves(pair: tuple[Agency, Agency]) -> None:
-    one, other = pair
-    _, _, _, depot, _ = filed(pair)
+def test_a_part_that_the_depot_lost_is_not_sent_by_halves(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    _, _, _, depot, _ = filed(two)
     before = one.store.read(lambda db: db.execute(select(func.count()).select_from(queue)).scalar())
     depot.parts.clear()
     one.store.write(resend.since, one.here, START, other.id, START - timedelta(hours=1))
@@ -323,10 +323,10 @@ def test_a_part_that_the_depot_lost_is_not_sent_by_halves(pair: tuple[Agency, Ag
 
 
 def test_everything_comes_back_into_the_database_when_that_is_chosen_and_what_is_damaged_does_not(
-    pair: tuple[Agency, Agency],
+    two: tuple[Agency, Agency],
 ) -> None:
-    other = pair[1]
-    referral, _, sent, _, depot = filed(pair)
+    other = two[1]
+    referral, _, sent, _, depot = filed(two)
     damaged = sorted(depot.parts)[0]
     kept, depot.parts[damaged] = depot.parts[damaged], b"\0" * len(depot.parts[damaged])
     assert depots_of.file(other, filing.bring_back) == 2
@@ -337,18 +337,18 @@ def test_everything_comes_back_into_the_database_when_that_is_chosen_and_what_is
     assert read(other, referral, sent) == CONTENT
 
 
-def test_a_copy_for_a_backup_has_every_part_in_itself(pair: tuple[Agency, Agency]) -> None:
-    other = pair[1]
-    referral, _, sent, _, depot = filed(pair)
+def test_a_copy_for_a_backup_has_every_part_in_itself(two: tuple[Agency, Agency]) -> None:
+    other = two[1]
+    referral, _, sent, _, depot = filed(two)
     assert other.store.write(filing.fill, depot) == 0
     other.here.depot = None
     assert places(other) == ["database"] * 3 and read(other, referral, sent) == CONTENT
 
 
-def test_a_copy_says_how_many_parts_it_lacks(pair: tuple[Agency, Agency]) -> None:
-    _, _, _, _, depot = filed(pair)
+def test_a_copy_says_how_many_parts_it_lacks(two: tuple[Agency, Agency]) -> None:
+    _, _, _, _, depot = filed(two)
     depot.parts.popitem()
-    assert pair[1].store.write(filing.fill, depot) == 1
+    assert two[1].store.write(filing.fill, depot) == 1
 
 
 def test_a_part_that_no_consent_covers_is_refused_by_the_recipient(pair: tuple[Agency, Agency]) -> None:
