@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, delete, func, select, update
+from sqlalchemy import Connection, create_engine, delete, event, func, select, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -90,7 +90,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
                 at_revision = revision.current(db) or ""
         finally:
             engine.dispose()
-        compact(copy)
+        close_copy(copy)
         header = archive.Header(
             agency=here.agency, made_at=seconds(now), revision=at_revision, program=program, key=key.hash
         )
@@ -157,16 +157,20 @@ def make_tables(copy: Path) -> None:
     copy.with_name(copy.name + ".lock").unlink(missing_ok=True)
 
 
-def compact(copy: Path) -> None:
-    """What was deleted from the copy is not in its bytes any more."""
+def close_copy(copy: Path) -> None:
+    """The database is this one file, without a log beside it, and what `open_copy` deleted is not in its bytes."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=DELETE")
-        db.execute("VACUUM")
 
 
 def open_copy(path: Path) -> Engine:
-    """A database file that nobody else uses; its connection may go from the thread that makes it to another."""
-    return create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    """A database file that nobody else uses; its connection may go from the thread that makes it to another.
+
+    What is deleted is overwritten in place: a few rows are no reason to write the whole file anew.
+    """
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA secure_delete=ON"))
+    return engine
 
 
 def _ledger(db: Connection) -> bytes:

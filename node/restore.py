@@ -86,7 +86,7 @@ def restore(
                 erased = begin_again(db, keystore, now, header.made_at, chosen)
         finally:
             engine.dispose()
-        backup.compact(copy)
+        backup.close_copy(copy)
         if database is not None:
             _into_server(copy, data_dir, database)
             copy.unlink()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from node import backup, config, filing, restore
 from node.app import Node
@@ -98,6 +98,24 @@ def test_a_backup_holds_the_files_that_lie_on_the_disk_and_a_restored_node_puts_
     assert read(back, referral, sent) == CONTENT
     assert depots.file(back) == 3 and len([p for p in (again / "files").rglob("*") if p.is_file()]) == 3
     assert read(back, referral, sent) == CONTENT
+
+
+def test_what_is_deleted_from_a_copy_is_not_in_its_bytes(tmp_path: Path) -> None:
+    """Small and large, beside rows that stay."""
+    copy, canary = tmp_path / "node.db", b"Aurora Inventata"
+    backup.make_tables(copy)
+    for act in (
+        insert(bodies).values([{"content_hash": f"{n:064}", "body_sealed": canary * (1 + n * 20)} for n in range(60)]),
+        update(bodies).where(bodies.c.content_hash == f"{59:064}").values(body_sealed=b"short"),
+        delete(bodies).where(bodies.c.content_hash != f"{59:064}"),
+    ):
+        engine = backup.open_copy(copy)
+        with engine.begin() as db:
+            db.execute(act)
+        engine.dispose()
+    backup.close_copy(copy)
+    assert canary not in copy.read_bytes() and b"short" in copy.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["node.db"]
 
 
 async def test_a_node_moves_files_where_the_settings_say_and_removes_what_was_erased(tmp_path: Path) -> None:
