@@ -170,6 +170,8 @@ def report(
     if outcome is FollowupOutcome.NOT_REACHED:
         decided, tried = contact.after_no_answer(db, here, actor, now, known, channel)
         said |= {"tried": tried} if tried else {}
+    if outcome in contact.CAME and row.case_id is not None:
+        db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(contact_at=now))
     if contact_confirmed:
         contact.confirm(db, here, actor, now, known)
     sections = {Section.NARRATIVE: encode(said)}

@@ -381,6 +381,8 @@ cases = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("do_not_contact", Boolean, nullable=False, server_default=text("false")),
+    # When she was last in contact, as somebody has recorded: a try that reached nobody is none.
+    Column("contact_at", UtcDateTime),
     # The agency that has taken over the responsibility, and since when.
     Column("transferred_to", String(64)),
     Column("transferred_at", UtcDateTime),
