@@ -359,7 +359,7 @@ def main() -> None:
     root.chmod(0o700)
     if chosen.backup:
         try:
-            print("\n".join(compare({"backup": backed_up(root / "backup", chosen.backup)}, {})))
+            tell({"backup": backed_up(root / "backup", chosen.backup)}, keep=chosen.save)
         finally:
             shutil.rmtree(root, ignore_errors=True)
         return
@@ -386,10 +386,15 @@ def main() -> None:
         "sustained_to_commits": result["sqlite"]["sustained"]["per_second"] / result["pipe"]["commits_per_second"],
         "backlog_to_seal_and_open": result["sqlite"]["backlog"]["per_second"] / crypto_per_second,
     }
+    tell(result, keep=chosen.save or not RESULTS.exists())
+
+
+def tell(result: dict[str, Any], *, keep: bool) -> None:
+    """Print the result beside the last one that was kept. `keep`: it takes its place; what was not measured stays."""
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     print("\n".join(compare(result, before)))
-    if chosen.save or not RESULTS.exists():
-        RESULTS.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    if keep:
+        RESULTS.write_text(json.dumps(before | result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

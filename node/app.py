@@ -23,7 +23,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
-from node import metrics, watch
+from node import filing, metrics, watch
 from node.casework import (
     absences,
     alerts,
@@ -119,6 +119,8 @@ class Node:
             bring_up_to_date(self.database)
             self.database.take_turns()
             self.here = load(config, self.database, self.clock.now())
+            self.depot = filing.depot(config.data_dir)
+            self.here.depot = self.depot
         except BaseException:
             self.database.close()
             raise
@@ -151,6 +153,7 @@ class Node:
             client=self.client,
             clock=self.clock,
             real=self.real,
+            overwrite=self.overwrite,
             agency_name=self.database.read_sync(agency_name),
             # What one address may try is shared out: it meets any of the processes.
             sign_ins=Buckets(SIGN_INS_PER_SECOND / self.place.count, SIGN_INS_AT_ONCE),
@@ -362,14 +365,36 @@ class Node:
         if not self.is_clock_doubted:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
         await self.worker.send_confirmations()
+        counts["filed"] = await self._file()
         return counts
+
+    async def _file(self) -> int:
+        """Parts of files lie where they were wished to. A depot that cannot be used must not keep clocks from going."""
+        count = 0
+        try:
+            if not filing.uses_depot(self.config):
+                return await filing.bring_back(self.database, self.depot)
+            while not self._stop.is_set() and (done := await filing.put_away(self.database, self.depot)):
+                count += done
+        except NodeError as error:
+            log.warning("files_not_filed", code=error.code)
+        return count
+
+    async def overwrite(self) -> bool:
+        """What was erased is gone from the disk too. True if that is proven, as it cannot be on PostgreSQL.
+
+        Raises DatabaseBusy, and StorageError when the depot cannot be used.
+        """
+        await filing.clear(self.database, self.depot)
+        return await self.database.checkpoint_truncate()
 
     async def _retire(self) -> dict[str, int]:
         """Go on with what two people have agreed to, from wherever it stopped; deliver what still has to go."""
         now = self.clock.now()
         counts = {"erased": await self._exhaust(retiring.erase_some, self.here, now)}
         if not self._stop.is_set() and not await self.database.read(retiring.is_done):
-            overwritten = await self.database.checkpoint_truncate()
+            overwritten = await self.overwrite()
+            await filing.empty(self.depot)
             self.here.keystore.forget_local()
             await self.database.write(_in_turn, retiring.certify, self.here, now, overwritten)
         if not self.is_clock_doubted:
@@ -460,6 +485,10 @@ class Node:
             await self.database.write_bulk(_in_turn, tried, self.here, now)
         if not self.is_clock_doubted:
             self.here.keystore.destroy_old(now)
+        try:
+            await filing.clear(self.database, self.depot)
+        except NodeError as error:
+            log.warning("files_not_filed", code=error.code)
 
     async def _keep_keys(self) -> None:
         """There is a fresh sealing key, and a bundle with it and our present address. Asks nobody outside."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup of one node: made while it serves, read again before it counts, opened only by both recovery sheets.
 
-In it: the database as one moment had it, without sessions; the node's signing key and its key for local secrets; the
-configuration. Not in it: the sealing keys, so that a stolen copy opens no envelope; passwords and TLS keys, which are
-their own files. Inside it is always an SQLite file, whatever the node runs on. The way back is `node.restore`.
+In it: the database as one moment had it, without sessions, and with every part of a file in it, wherever that lay; the
+node's signing key and its key for local secrets; the configuration. Not in it: the sealing keys, so that a stolen copy
+opens no envelope; passwords and TLS keys, which are their own files. Inside it is always an SQLite file, whatever the
+node runs on. The way back is `node.restore`.
 
 Erasures are listed beside the backups, by ids only: a backup that is restored does not bring back what was erased.
 """
@@ -24,12 +25,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, delete, func, select, update
+from sqlalchemy import Connection, create_engine, delete, event, func, select, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from node import config
+from node import config, filing
 from node.errors import ConfigError, StorageFull
 from node.office import audit, roster, setup
 from node.office.staff import totp_aad
@@ -53,12 +54,16 @@ _KEYS: Final = ("keys/node.key", "keys/local.key")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A backup that was made and read again: the file, its size in bytes, what is in it, how many old ones went."""
+    """A backup that was made and read again: the file, its size in bytes, what is in it, how many old ones went.
+
+    `missing`: parts of files that the depot lacks, and so the backup.
+    """
 
     path: Path
     size: int
     found: dict[str, int]
     removed: int
+    missing: int = 0
 
 
 def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
@@ -78,13 +83,14 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
             with engine.begin() as db:
                 here = setup.load_here(db, Keystore.open(data_dir / "keys"), Directory())
                 key = roster.recovery_key(db, here)
+                missing = filing.fill(db, filing.depot(data_dir))
                 db.execute(delete(sessions))
                 db.execute(update(outbox).values(lease_until=None))
                 ledger = _ledger(db)
                 at_revision = revision.current(db) or ""
         finally:
             engine.dispose()
-        compact(copy)
+        close_copy(copy)
         header = archive.Header(
             agency=here.agency, made_at=seconds(now), revision=at_revision, program=program, key=key.hash
         )
@@ -101,7 +107,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
         files.replace_secret(folder / f"staffetta-{here.agency[:8]}-erasures.json", ledger)
         os.replace(sealed, target)
         files.sync_folder(folder)
-    return Made(target, target.stat().st_size, found, _age_out(folder, now))
+    return Made(target, target.stat().st_size, found, _age_out(folder, now), missing)
 
 
 def _snapshot(loaded: config.Config, copy: Path) -> None:
@@ -151,16 +157,20 @@ def make_tables(copy: Path) -> None:
     copy.with_name(copy.name + ".lock").unlink(missing_ok=True)
 
 
-def compact(copy: Path) -> None:
-    """What was deleted from the copy is not in its bytes any more."""
+def close_copy(copy: Path) -> None:
+    """The database is this one file, without a log beside it, and what `open_copy` deleted is not in its bytes."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=DELETE")
-        db.execute("VACUUM")
 
 
 def open_copy(path: Path) -> Engine:
-    """A database file that nobody else uses; its connection may go from the thread that makes it to another."""
-    return create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    """A database file that nobody else uses; its connection may go from the thread that makes it to another.
+
+    What is deleted is overwritten in place: a few rows are no reason to write the whole file anew.
+    """
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA secure_delete=ON"))
+    return engine
 
 
 def _ledger(db: Connection) -> bytes:

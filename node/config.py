@@ -20,6 +20,9 @@ from protocol.errors import LocalError
 #: Each has four connections to the database, and a server has a hundred.
 PROCESSES_MAX: Final = 16
 NAME: Final = "staffetta.toml"
+#: What `[attachments] store` may be.
+DISK: Final = "disk"
+DATABASE: Final = "database"
 _ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
 
@@ -48,6 +51,12 @@ class Agency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How other nodes reach this one: the public address, https except on one machine."""
 
     address: str = "http://127.0.0.1:8470"
+
+
+class Attachments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where sealed parts of files lie. `store`: "disk", "database"; empty: with SQLite the disk, else the database."""
+
+    store: str = ""
 
 
 class Pages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pages: Pages = Pages()
     post: Post = Post()
     processes: Processes = Processes()
+    attachments: Attachments = Attachments()
     reach: Reach = Reach()
     log: Log = Log()
 
@@ -124,6 +134,7 @@ def load(data_dir: Path) -> Config:
         check_pages(path, config.pages.address)
         check_post(path, config.post)
         check_reach(path, config.reach)
+        check_attachments(path, config.attachments)
     except msgspec.ValidationError as error:
         raise ConfigError("config-value", f"{path}: {error}") from error
     except LocalError as error:
@@ -182,6 +193,17 @@ def check_reach(path: Path, reach: Reach) -> None:
             )
 
 
+def check_attachments(path: Path, attachments: Attachments) -> None:
+    """Only a store that there is."""
+    known = (DISK, DATABASE)
+    if attachments.store not in ("", *known):
+        raise ConfigError(
+            "config-value",
+            f"{path}, [attachments] store: there is no {attachments.store}.{_nearest(attachments.store, known)} "
+            f"Known: {', '.join(known)}.",
+        )
+
+
 def _paths(kind: type[object], value: object) -> object:
     if kind is Path:
         return Path(str(value))
@@ -195,6 +217,7 @@ _SECTIONS: Final = {
     "pages": Pages,
     "post": Post,
     "processes": Processes,
+    "attachments": Attachments,
     "reach": Reach,
     "log": Log,
 }
@@ -278,6 +301,11 @@ url = {json.dumps(database.url)}
 # keep the clocks ("worker"), or both ("all").
 # count = 1
 # role = "all"
+
+[attachments]
+# Where sealed parts of files lie: "disk" (the folder files/ beside this file) or "database". Without a word here: the
+# disk, with PostgreSQL the database. Can be changed at any time; what is there moves by itself after the start.
+# store = "disk"
 
 [log]
 level = "info"

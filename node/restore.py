@@ -19,7 +19,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, select
 
 from node import backup, config
-from node.casework import erasure
+from node.casework import erasure, returning
 from node.errors import ConfigError
 from node.exchange.resend import RESTORED
 from node.office import audit, setup, tasks
@@ -83,18 +83,10 @@ def restore(
         engine = backup.open_copy(copy)
         try:
             with engine.begin() as db:
-                erased = 0 if chosen is None else _erase_again(db, now, chosen, header.agency)
-                here = setup.load_here(db, keystore, Directory())
-                set_setting(db, "epoch", crypto.new_id())
-                set_setting(db, RESTORED, str(header.made_at))
-                moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
-                # The bundle offers sealing keys that are gone: a new one is made at the start.
-                db.execute(delete(settings).where(settings.c.name == "bundle"))
-                tasks.open_task(db, now, RESTORED_TASK, here.agency, role=Role.SUPERVISOR)
-                audit.record(db, now, NODE, "node.restore", here.agency)
+                erased = begin_again(db, keystore, now, header.made_at, chosen)
         finally:
             engine.dispose()
-        backup.compact(copy)
+        backup.close_copy(copy)
         if database is not None:
             _into_server(copy, data_dir, database)
             copy.unlink()
@@ -106,6 +98,25 @@ def restore(
             os.replace(work / name, data_dir / name)
         files.sync_folder(data_dir)
     return {**found, "made_at": header.made_at, "agency": header.agency, "erased_again": erased}
+
+
+def begin_again(db: Connection, keystore: Keystore, now: datetime, made_at: int, ledger: Path | None) -> int:
+    """The rows of a backup of `made_at` (unix seconds) are a restored node's. Returns how much was erased again.
+
+    It begins new chains, will ask its peers for what it missed, and somebody is told. Raises ConfigError
+    `restore-ledger`.
+    """
+    here = setup.load_here(db, keystore, Directory())
+    erased = 0 if ledger is None else _erase_again(db, now, ledger, here.agency)
+    set_setting(db, "epoch", crypto.new_id())
+    set_setting(db, RESTORED, str(made_at))
+    returning.begin(db, here, now, made_at)
+    moved.unmark(db)  # the copy may have been made while the node was to move elsewhere
+    # The bundle offers sealing keys that are gone: a new one is made at the start.
+    db.execute(delete(settings).where(settings.c.name == "bundle"))
+    tasks.open_task(db, now, RESTORED_TASK, here.agency, role=Role.SUPERVISOR)
+    audit.record(db, now, NODE, "node.restore", here.agency)
+    return erased
 
 
 def _check_target(data_dir: Path) -> None:

@@ -23,6 +23,7 @@ SALT_BYTES: Final = 32
 KEYRINGS_MAX: Final = 16
 _SEALED_K_BYTES: Final = crypto.SEAL_OVERHEAD_BYTES + 32
 _ENTRY_BYTES: Final = 32 + crypto.TAG_BYTES
+_AROUND_BYTES: Final = SALT_BYTES + crypto.TAG_BYTES
 _VERSION: Final = 1
 _CODES: Final = {section: number for number, section in enumerate(Section, start=1)}
 _SECTIONS: Final = {number: section for section, number in _CODES.items()}
@@ -138,8 +139,7 @@ def parse(raw: bytes) -> Record:
     for _ in range(reader.byte()):
         last = reader.code_after(last)
         sealed, section = reader.take(int.from_bytes(reader.take(4))), _SECTIONS[last]
-        around = SALT_BYTES + crypto.TAG_BYTES
-        if not around <= len(sealed) <= section_max_bytes(section) + around:
+        if not _AROUND_BYTES <= len(sealed) <= section_max_bytes(section) + _AROUND_BYTES:
             raise _malformed()
         sections[section] = sealed
     rings: dict[str, Keyring] = {}
@@ -223,6 +223,24 @@ def erase(raw: bytes, sections: Collection[Section]) -> bytes:
             for key_hash, ring in record.keyrings.items()
         },
     ).pack()
+
+
+def take_out(raw: bytes, section: Section) -> tuple[bytes, bytes]:
+    """Divide a section's ciphertext: what stays is a record of its own, with every key; the rest may lie elsewhere.
+
+    The beginning, in which the salt is, stays too: the rest alone cannot be opened, and once the record is erased, by
+    nobody for ever. Raises KeyError for a section that the record has not.
+    """
+    record = parse(raw)
+    sealed = record.sections[section]
+    left = Record({**record.sections, section: sealed[:_AROUND_BYTES]}, record.keyrings)
+    return left.pack(), sealed[_AROUND_BYTES:]
+
+
+def put_back(raw: bytes, section: Section, rest: bytes) -> bytes:
+    """The record as it was before `take_out`, byte for byte."""
+    record = parse(raw)
+    return Record({**record.sections, section: record.sections[section] + rest}, record.keyrings).pack()
 
 
 def _section_aad(section: Section, commitment: bytes) -> bytes:

@@ -128,6 +128,14 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agenc
     yield from _two(request, tmp_path, AgencyType.NGO)
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Agency, Agency]:
+    """Like `pair`, on SQLite alone: for what asks nothing of a database that the others have not asked."""
+    agencies = make_agency(tmp_path, "Lantern"), make_agency(tmp_path, "Harbour")
+    meet(*agencies)
+    return agencies
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def with_liaison(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agency, Agency]]:
     """An agency and a liaison that it has met."""

@@ -1038,10 +1038,11 @@ def bundles() -> dict[str, Callable[[], dict[str, Any]]]:
 def main() -> None:
     """Write what is missing."""
     from tests.alert_vectors import alerts
+    from tests.callback_vectors import callbacks
 
     FOLDER.mkdir(exist_ok=True)
     written = 0
-    for name, make in {**envelopes(), **records(), **bundles(), **alerts()}.items():
+    for name, make in {**envelopes(), **records(), **bundles(), **alerts(), **callbacks()}.items():
         path = FOLDER / f"{name}.json"
         if not path.exists():
             path.write_text(json.dumps(make(), indent=1, ensure_ascii=False) + "\n")

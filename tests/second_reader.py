@@ -394,6 +394,29 @@ def read_alert(content: Any, now: int) -> dict[str, Any]:
     return found
 
 
+# -- section 9.4: do you reach us? ------------------------------------------------------------------------------------
+
+
+def read_callback(case: dict[str, Any], raw: bytes) -> dict[str, Any]:
+    """A question for us; with `asked`, an answer to that one."""
+    bundle = base64.b64decode(case["bundle"])
+    sender = open_bundle(bundle, case["now"])[0]["agency"]
+    node = json.loads(base64.b64decode(json.loads(bundle)["statement"]))["node"]
+    key = base64.b64decode(json.loads(base64.b64decode(node["statement"]))["key"])
+    label = b"staffetta/1/callback-answer" if "asked" in case else b"staffetta/1/callback"
+    said = signed_by(read_json(raw, 16 * 1024), label, key)
+    need(said["agency"] == sender and is_hex(said["id"], 32) and isinstance(said["at"], int))
+    if "asked" in case:
+        need(set(said) == {"agency", "peer", "id", "at", "seen", "newer"})
+        need(said["peer"] == case["asked"]["agency"] and said["id"] == case["asked"]["id"])
+        need(said["seen"] in ("reached", "not-reached") and isinstance(said["newer"], bool))
+        return {"seen": said["seen"], "newer": said["newer"]}
+    need(set(said) == {"agency", "peer", "id", "at", "version"} and said["peer"] == case["us"])
+    need(re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", said["version"]) is not None)
+    need(abs(said["at"] - case["now"]) <= DAY)
+    return {"id": said["id"], "version": said["version"]}
+
+
 def read(case: dict[str, Any]) -> dict[str, Any]:
     """What a vector should be read as. Raises Refused."""
     raw = base64.b64decode(case["input"])
@@ -401,6 +424,8 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
         return {"sections": open_record(case, raw)}
     if case["kind"] == "alert":
         return read_alert(json.loads(raw), case["now"])
+    if case["kind"] == "callback":
+        return read_callback(case, raw)
     if case["kind"] == "bundle":
         found, roots = open_bundle(raw, case["now"])
         if "previous" in case:

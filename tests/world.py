@@ -14,17 +14,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, StaticPool, create_engine, event
+from sqlalchemy import Connection, StaticPool, create_engine, delete, event, insert, select
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from node import restore as restores
 from node.casework import cases, consents
 from node.casework.mail import Mail
-from node.exchange import inbox, outbox, peers
+from node.exchange import inbox, outbox, peers, resend
 from node.office import audit, desks, setup
 from node.office.actor import Actor
 from node.office.bundle import make_bundle
 from node.office.desks import Profile
+from node.storage import transfer
 from node.storage.database import _AFTER_COMMIT
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -170,8 +172,6 @@ def make_agency(
 
 
 def _seed(db: Connection, staff_id: str, stretched: bytes) -> bytes:
-    from sqlalchemy import select
-
     from node.office.staff import seed_aad
     from node.storage.tables import staff
 
@@ -280,6 +280,39 @@ def refer(
         sections=sections,
         priority=priority,
     )
+
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def copy_rows(agency: Agency) -> Rows:
+    """What a backup of this moment holds."""
+    return agency.store.read(
+        lambda db: {t.name: [dict(row) for row in db.execute(select(t)).mappings()] for t in metadata.sorted_tables}
+    )
+
+
+def restore(agency: Agency, copied: Rows, made: datetime, now: datetime, ledger: Path | None = None) -> None:
+    """The agency's node is lost and restored from a backup of `made`, and asks its peers for what it missed.
+
+    Its peers know its new bundle by then. The next `settle_all` carries what they answer.
+    """
+
+    def fill(db: Connection) -> None:
+        for table in reversed(metadata.sorted_tables):
+            db.execute(delete(table))
+        for table in metadata.sorted_tables:
+            if copied[table.name]:
+                db.execute(insert(table), copied[table.name])
+        if db.dialect.name == "postgresql":
+            transfer.continue_numbers(db)
+
+    agency.store.write(fill)
+    agency.store.write(restores.begin_again, agency.here.keystore, now, int(made.timestamp()), ledger)
+    agency.here = agency.store.read(setup.load_here, agency.here.keystore, Directory())
+    agency.reload(now)
+    agency.bundle(now)
+    agency.store.write(resend.ask_all, agency.here, now)
 
 
 def trail(agency: Agency) -> tuple[int, int | None]:

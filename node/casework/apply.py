@@ -28,6 +28,7 @@ from node.casework import (
     programmes,
     referrals,
     replies,
+    returning,
 )
 from node.casework.calendars import desk_calendar
 from node.exchange import outbox, resend
@@ -414,12 +415,12 @@ def _leave_alone(db: Connection, here: Here, now: datetime, thread_id: str) -> N
 
 
 def _locked(db: Connection, here: Here, now: datetime, content: messages.ConsentLocked, pending: Pending) -> None:
-    row = _withdrawal(db, content.withdraw, content.sender)
+    row = _withdrawal(db, here, now, content)
     db.execute(update(withdrawals).where(withdrawals.c.id == row.id).values(locked_at=moment(content.at)))
 
 
 def _erased(db: Connection, here: Here, now: datetime, content: messages.ConsentErased, pending: Pending) -> None:
-    row = _withdrawal(db, content.withdraw, content.sender)
+    row = _withdrawal(db, here, now, content)
     db.execute(
         update(withdrawals)
         .where(withdrawals.c.id == row.id)
@@ -429,11 +430,14 @@ def _erased(db: Connection, here: Here, now: datetime, content: messages.Consent
     pending.audiences.add(f"desk:{content.desk}")
 
 
-def _withdrawal(db: Connection, withdrawal_id: str, sender: str) -> Any:
-    row = db.execute(
-        select(withdrawals).where(withdrawals.c.id == withdrawal_id, withdrawals.c.holder == sender)
-    ).first()
+def _withdrawal(
+    db: Connection, here: Here, now: datetime, content: messages.ConsentLocked | messages.ConsentErased
+) -> Any:
+    known = select(withdrawals).where(withdrawals.c.id == content.withdraw)
+    row = db.execute(known).first()
     if row is None:
+        row = returning.learn_stop(db, here, now, content)
+    if row is None or row.holder != content.sender:
         raise RemoteError("unknown-withdrawal", "There is no such withdrawal.")
     return row
 
@@ -447,8 +451,11 @@ def _plan(db: Connection, here: Here, now: datetime, content: messages.FollowupP
 
 
 def _report(db: Connection, here: Here, now: datetime, content: messages.FollowupReport, pending: Pending) -> None:
-    row = _find(db, content, Side.SOURCE)
-    followups.reported_by_peer(db, here, now, content)
+    row = _find(db, content, None)
+    if row.side == Side.SOURCE:
+        followups.reported_by_peer(db, here, now, content)
+    else:
+        returning.learn_report(db, here, now, content)
     _tell(pending, row)
 
 
@@ -460,6 +467,7 @@ def _resync(db: Connection, here: Here, now: datetime, content: messages.ThreadR
 def _resume(db: Connection, here: Here, now: datetime, content: messages.Resume, pending: Pending) -> None:
     """The peer was restored from a backup: what it was given since then goes again."""
     resend.since(db, here, now, content.sender, moment(content.since))
+    returning.tell_reported(db, here, now, content.sender, moment(content.since))
     audit.record(db, now, NODE, "peer.resume", content.id, peer=content.sender)
 
 

@@ -19,6 +19,7 @@ from node.exchange import outbox, peers
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
+from node.storage import parts as places
 from node.storage.here import Here
 from node.storage.tables import Lane, Side, bodies, messages, releases
 from node.storage.tables import attachments as rows
@@ -224,10 +225,13 @@ def find(shown: dict[str, Any], file_id: str) -> tuple[File, AttachmentRef]:
 def read_part(
     db: Connection, here: Here, actor: Actor, *, referral_id: str, file_id: str, index: int
 ) -> tuple[bytes, str]:
-    """One part's bytes and its commitment. Raises LocalError `unknown-file` if it is locked, erased or not here yet."""
+    """One part's bytes and its commitment.
+
+    Raises LocalError `unknown-file` if it is locked, erased or not here yet, `file-away` if the depot lacks it.
+    """
     referrals.load(db, actor, referral_id)
     row = db.execute(
-        select(messages, bodies.c.body_sealed)
+        select(messages, bodies.c.body_sealed, rows.c.place)
         .join(rows, (rows.c.message_id == messages.c.id) & (rows.c.agency == messages.c.agency))
         .join(bodies, bodies.c.content_hash == messages.c.content_hash)
         .where(
@@ -242,7 +246,10 @@ def read_part(
         raise LocalError("unknown-file", "There is no such file in this referral, or it has been erased.")
     context = record.Context(content.sender, content.recipient, content.thread, content.id, row.content_hash)
     for key in desk_keys_for(db, actor, set(record.parse(row.body_sealed).keyrings)).values():
-        opened = record.open_sections(row.body_sealed, key, context, content.sections)
+        body = places.whole(here.depot, row.content_hash, row.body_sealed, row.place)
+        if body is None:
+            raise LocalError("file-away", "A part of this file is not where it should lie. Tell your administrator.")
+        opened = record.open_sections(body, key, context, content.sections)
         return opened[Section.ATTACHMENTS], content.sections[Section.ATTACHMENTS]
     raise LocalError("no-desk-key", "You have no key for this desk. Ask one of its members to add you.")
 

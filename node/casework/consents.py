@@ -406,6 +406,19 @@ def stop(
     return sent
 
 
+def stop_unasked(db: Connection, here: Here, now: datetime, row: Any) -> bool:
+    """The release of this row was stopped, and its holder knows: nobody is told again. Returns whether it ran."""
+    if row.state not in _PERMITTING:
+        return False
+    state = ConsentState.REVOKED
+    db.execute(update(releases).where(releases.c.id == row.id).values(state=state, state_at=now))
+    _append(db, row.id, state, now, NODE)
+    stop_queued(db, here, now, row.id)
+    _stop_referrals(db, here, now, row.id)
+    _stop_alerts(db, here, now, row.id)
+    return True
+
+
 def end_all(db: Connection, here: Here, actor: Actor, now: datetime) -> int:
     """This agency ends: under none of its releases anything leaves any more. Returns how many ended.
 

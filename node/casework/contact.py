@@ -42,7 +42,7 @@ LANGUAGES_MAX: Final = 20
 REACHED: Final = frozenset(
     {FollowupOutcome.REACHED_SAFE, FollowupOutcome.REACHED_NEEDS_SUPPORT, FollowupOutcome.REACHED_AT_RISK}
 )
-#: What may come of it when she gets in touch herself.
+#: What may come of it when she gets in touch herself, and so what is a contact.
 CAME: Final = REACHED | {FollowupOutcome.CONTACT_DECLINED}
 _CONFIRMED: Final = "contact-confirmed"
 _WEEK: Final = timedelta(days=7)

@@ -12,15 +12,14 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from node.casework import programmes
 from node.casework.calendars import office_calendar
 from node.office import audit
 from node.office.actor import Actor
 from node.storage.here import Here
-from node.storage.tables import FollowupKind, desks
-from node.storage.tables import cases as case_rows
+from node.storage.tables import desks
 from node.storage.tables import followups as rows
 from protocol import followup, programme, suppression
 from protocol.codes import Risk, Role
@@ -72,14 +71,6 @@ def report(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[str,
 def _standings(
     db: Connection, here: Here, now: datetime, known: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[dict[str, Any], Standing]]:
-    contact = rows.c.kind == FollowupKind.CONTACT
-    reported = (
-        select(rows.c.case_id, func.max(rows.c.reported_at).label("at"))
-        .join(case_rows, case_rows.c.id == rows.c.case_id)
-        .where(contact, rows.c.reported_at.is_not(None), case_rows.c.closed_at.is_(None))
-        .group_by(rows.c.case_id)
-    )
-    last = {row.case_id: row.at for row in db.execute(reported)}
     late = select(rows.c.case_id).where(rows.c.ended.is_(False), rows.c.due_at <= now, rows.c.case_id.is_not(None))
     overdue = set(db.execute(late).scalars())
     calendar = office_calendar(here)
@@ -92,7 +83,7 @@ def _standings(
         if programme.is_orphaned(Handover(case["handover"]), ends_on, now, calendar):
             standing = Standing.ORPHANED
         elif not case["do_not_contact"] and followup.is_silent(
-            last.get(case["id"], case["opened_at"]), Risk(case["risk"]), now
+            case["contact_at"] or case["opened_at"], Risk(case["risk"]), now
         ):
             standing = Standing.SILENT
         else:

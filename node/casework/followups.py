@@ -183,6 +183,8 @@ def report(
     if outcome is FollowupOutcome.NOT_REACHED:
         decided, tried = contact.after_no_answer(db, here, actor, now, known, channel)
         said |= {"tried": tried} if tried else {}
+    if outcome in contact.CAME and row.case_id is not None:
+        db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(contact_at=now))
     if contact_confirmed:
         contact.confirm(db, here, actor, now, known)
     sections = {Section.NARRATIVE: encode(said)}
@@ -227,16 +229,40 @@ def report(
 
 def reported_by_peer(db: Connection, here: Here, now: datetime, message: FollowupReport) -> None:
     """The other end has reported one of the follow-ups that we watch."""
-    row = db.execute(
-        select(followups).where(followups.c.plan_id == message.plan, followups.c.ordinal == message.ordinal)
+    row = _reported(db, message)
+    if row is not None and not row.ours:
+        _go_on(db, here, now, row, moment(message.at), ends=message.ends_plan)
+
+
+def learn_reported(db: Connection, here: Here, now: datetime, message: FollowupReport) -> str | None:
+    """We have reported this one ourselves and have lost it. Returns its id, or None if it is not open here."""
+    row = _reported(db, message)
+    if row is None or not row.ours or row.ended:
+        return None
+    _go_on(db, here, now, row, moment(message.at), ends=False)
+    followup_id: str = row.id
+    return followup_id
+
+
+def _reported(db: Connection, message: FollowupReport) -> Any:
+    """The follow-up that this is about, if it has not been reported yet."""
+    return db.execute(
+        select(followups).where(
+            followups.c.plan_id == message.plan,
+            followups.c.ordinal == message.ordinal,
+            followups.c.thread_id == message.thread,
+            followups.c.reported_at.is_(None),
+        )
     ).first()
-    if row is None or row.ours or row.reported_at is not None:
-        return
-    _mark(db, moment(message.at), row, None)
+
+
+def _go_on(db: Connection, here: Here, now: datetime, row: Any, at: datetime, *, ends: bool) -> None:
+    """It was reported at `at`: the next one of its plan runs."""
+    _mark(db, at, row, None)
     plan = _plan_of(db, row)
     # The referral may have ended here while the report was under way: then nothing follows.
-    if plan is not None and not message.ends_plan and not row.ended:
-        _next(db, here, moment(message.at), row, plan)
+    if plan is not None and not ends and not row.ended:
+        _next(db, here, at, row, plan)
     for kind in ("followup-due", "followup-missed"):
         tasks.close_task(db, now, kind, row.id, NODE)
 

@@ -48,6 +48,7 @@ def merge(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
     _unite_exclusions(db, this.id, other.id)
     risk = min((Risk(this.risk), Risk(other.risk)), key=_ORDER.index)
     kept = {"risk": risk, "do_not_contact": bool(this.do_not_contact or other.do_not_contact)}
+    kept["contact_at"] = max((at for at in (this.contact_at, other.contact_at) if at is not None), default=None)
     db.execute(update(case_rows).where(case_rows.c.id == this.id).values(**kept))
     db.execute(update(case_rows).where(case_rows.c.id == other.id).values(closed_at=now, merged_into=this.id))
     plans.watch_dates(db, here, actor, now, case_id=this.id)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, select
 
-from node import config, watch
+from node import config, filing, watch
 from node.cli import outside
 from node.errors import NodeError
 from node.exchange import callback, peers
@@ -194,6 +194,7 @@ def _in_database(db: Connection, here: Here, settings: config.Config, now: datet
         look("backlog", partial(_backlog, counts)),
         look("alarms", partial(_alarms, counts)),
         look("lock", partial(_lock, db)),
+        look("files", partial(_files, db, settings)),
     ]
     if thorough:
         findings.append(look("trail", partial(_trail, db)))
@@ -316,6 +317,19 @@ def _lock(db: Connection) -> str:
     if lock.is_locked(db):
         raise NodeError("locked", "The node is locked: nobody can sign in. When it is safe again: staffetta unlock")
     return "open for its people"
+
+
+def _files(db: Connection, settings: config.Config) -> str:
+    depot = filing.depot(settings.data_dir)
+    count, lost = filing.missing(db, depot)
+    if lost:
+        raise NodeError(
+            "files-missing",
+            f"{lost} of {count} parts of files are not in {settings.data_dir / filing.FOLDER}. If another host of this "
+            "node has them, mount its folder here; else bring the folder back from a copy of the disk.",
+        )
+    wanted = config.DISK if filing.uses_depot(settings) else config.DATABASE
+    return f"new ones go to the {wanted}; {count} parts lie in the folder {filing.FOLDER}, all there"
 
 
 def _trail(db: Connection) -> str:

@@ -40,9 +40,13 @@ def backup(context: click.Context, folder: Path | None) -> None:
     at = int(datetime.now(UTC).timestamp())
     watch.note_backup(settings.data_dir, made=at, verified=at)
     result = {"file": str(made.path), "bytes": made.size, "removed": made.removed, "found": made.found}
+    result["missing"] = made.missing
     text = f"{made.path}: {made.size // 1024} KiB, read again and whole. Keep it on another machine."
     if made.removed:
         text += f" {made.removed} older than 35 days removed."
+    if made.missing:
+        text += f"\n{made.missing} parts of files are not in it, because they are not where they should lie. Run: "
+        text += "staffetta doctor"
     show(result, as_json=settings.as_json, text=text)
 
 

@@ -9,10 +9,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, insert, or_, select
 
 from node.exchange import outbox as outbox_of
+from node.storage import parts
 from node.storage.database import after_commit
 from node.storage.here import Here
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import Lane, lane_number, messages, outbox
+from protocol.codes import MessageType
 from protocol.directory import Standing
 from protocol.encoding import MESSAGE_LIFE_DAYS, THREAD_MAX_MESSAGES
 from protocol.messages import NEVER_EXPIRE, Resume
@@ -58,12 +60,23 @@ def ask_all(db: Connection, here: Here, now: datetime) -> int:
     return asked
 
 
+def _bring_back(db: Connection, here: Here, message_ids: list[str]) -> set[str]:
+    """Parts of files are whole in the database, from where they are sent. Returns those that the depot lacks."""
+    away = parts.away(db, here.agency, message_ids)
+    for at in range(0, len(away), parts.STEP):
+        names = [name for _, name in away[at : at + parts.STEP]]
+        parts.bring_back(db, {} if here.depot is None else parts.fetch(here.depot, names))
+    return {message_id for message_id, _ in parts.away(db, here.agency, message_ids)}
+
+
 def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
     rows = db.execute(query).all()
     waiting = set(
         db.execute(select(outbox.c.message_id).where(outbox.c.message_id.in_([r.id for r in rows]))).scalars()
     )
     again = [row for row in rows if row.id not in waiting]
+    lacking = _bring_back(db, here, [row.id for row in again if row.type == MessageType.ATTACHMENT_PART])
+    again = [row for row in again if row.id not in lacking]
     if not again:
         return 0
     db.execute(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
+from node.storage.depot import Depot
 from node.storage.keystore import Keystore
 from protocol.codes import AgencyType
 from protocol.directory import Directory
@@ -23,7 +24,7 @@ class Here:
     peer is met, verified, blocked, or has a new bundle. `wake` is called after a commit that queued something, with
     the agency that it is for, and `wake_alerts` if it was an alert; `tell` after one that brought what somebody has
     to know within seconds; `again` after one that changed what is held here, so that other processes of the node read
-    it again.
+    it again. `depot` has what does not lie in the database of sealed parts of files.
     """
 
     agency: str
@@ -33,6 +34,7 @@ class Here:
     keystore: Keystore
     directory: Directory
     holidays: frozenset[date] = frozenset()
+    depot: Depot | None = None
     wake: Callable[[str], None] | None = None
     wake_alerts: Callable[[str], None] | None = None
     tell: Callable[[], None] | None = None

@@ -108,6 +108,14 @@ class ChannelKind(StrEnum):
     SERVICE = "service"
 
 
+class Place(StrEnum):
+    """Where the bytes of a part of a file are: with its row, in the depot, or erased."""
+
+    DATABASE = "database"
+    DEPOT = "depot"
+    GONE = "gone"
+
+
 class Lane(StrEnum):
     """What waits for what in the outbox: alerts for nothing, bulk for everything else. Stored as its index."""
 
@@ -142,6 +150,8 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 
 #: For queries that are to use a partial index.
 IS_WAITING = text("messages.state = 'waiting'")
+IS_IN_DATABASE = text("attachments.place = 'database'")
+IS_IN_DEPOT = text("attachments.place = 'depot'")
 IS_PERMITTING = text("releases.state IN ('ConsentGiven', 'RenewedConsentGiven')")
 
 
@@ -377,6 +387,8 @@ cases = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("do_not_contact", Boolean, nullable=False, server_default=text("false")),
+    # When she was last in contact, as somebody has recorded: a try that reached nobody is none.
+    Column("contact_at", UtcDateTime),
     # The agency that has taken over the responsibility, and since when.
     Column("transferred_to", String(64)),
     Column("transferred_at", UtcDateTime),
@@ -974,6 +986,10 @@ attachments = Table(
     Column("agency", String(64), nullable=False),
     Column("message_id", String(32), nullable=False),
     Column("referral_id", String(32), nullable=False),
+    Column("place", String(8), nullable=False, server_default=Place.DATABASE),
     PrimaryKeyConstraint("agency", "id", "part"),
+    _one_of("place", Place),
     Index("ix_attachments_referral", "referral_id"),
+    _partial("ix_attachments_database", "agency", "message_id", where="place = 'database'"),
+    _partial("ix_attachments_depot", "agency", "message_id", where="place = 'depot'"),
 )

@@ -54,6 +54,8 @@ class Services:
     client: Client
     clock: Clock
     real: SystemClock
+    #: After it returned, what was erased is gone from the disk; true where that can be proven.
+    overwrite: Callable[[], Awaitable[bool]]
     agency_name: str = ""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     rest: Callable[[], Awaitable[dict[str, int]]] | None = None

@@ -263,9 +263,7 @@ async def keep_case(call: Call) -> Any:
 async def erase_case(call: Call) -> Any:
     """Erased, and gone from disk before it is said."""
     erased = await call.do(retention.erase_case, case_id=call.params["case"])
-    database = call.services.database
-    if database.kind == "sqlite" and not await database.checkpoint_truncate():
-        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    await call.services.overwrite()
     return {"erased": erased}
 
 
@@ -479,9 +477,7 @@ async def answer_withdrawal(call: Call) -> Any:
     """Erase or keep; then, when the bytes are gone from disk, sign. In between a crash leaves it to be done again."""
     withdrawal_id = call.params["withdrawal"]
     erased, kept = await call.do(erasure.erase_under, withdrawal_id=withdrawal_id, keep=call.body.keep)
-    database = call.services.database
-    if database.kind == "sqlite" and not await database.checkpoint_truncate():
-        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    await call.services.overwrite()
     message = await call.do(erasure.sign_erasure, withdrawal_id=withdrawal_id)
     return {"erased": erased, "kept": kept, "signed": message}
 

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from node import filing
 from node.casework import attachments, consents, erasure, show
 from node.casework.attachments import File
-from node.exchange import outbox
+from node.errors import StorageError, StorageFull
+from node.exchange import outbox, resend
+from node.storage import parts
 from node.storage.tables import Lane, bodies, messages, records
 from node.storage.tables import attachments as rows
 from node.storage.tables import outbox as queue
@@ -22,7 +25,9 @@ from protocol.codes import Section
 from protocol.encoding import ATTACHMENT_PART_BYTES
 from protocol.errors import LocalError
 from protocol.messages import AttachmentPart
-from tests.world import SECTIONS, START, Agency, agree, carry, new_case, refer, settle_all
+from tests import depots as depots_of
+from tests.depots import Memory, give_depot
+from tests.world import SECTIONS, START, Agency, agree, carry, copy_rows, new_case, refer, restore, settle_all
 
 CONTENT = crypto.random_bytes(2 * ATTACHMENT_PART_BYTES + 1_000)
 WITH_FILES = (*SECTIONS, Section.ATTACHMENTS)
@@ -182,6 +187,168 @@ def test_what_was_changed_on_the_way_is_not_given_out(pair: tuple[Agency, Agency
     assert code_of(attachments.find, shown, crypto.new_id()) == "unknown-file"
     gone = replace(found, id=crypto.new_id())
     assert code_of(attachments.find, shown, gone.id) == "unknown-file"
+
+
+# -- outside of the database ------------------------------------------------------------------------------------------
+
+
+def places(agency: Agency) -> list[str]:
+    return agency.store.read(lambda db: list(db.execute(select(rows.c.place).order_by(rows.c.part)).scalars()))
+
+
+def sizes(agency: Agency) -> list[int]:
+    """Bytes of each part's body in the database."""
+    query = select(func.length(bodies.c.body_sealed)).join(messages, messages.c.content_hash == bodies.c.content_hash)
+    query = query.where(messages.c.type == "attachment.part")
+    return agency.store.read(lambda db: list(db.execute(query).scalars()))
+
+
+def filed(pair: tuple[Agency, Agency]) -> tuple[str, str, File, Memory, Memory]:
+    """A file that has arrived, with its parts in the depot at both ends."""
+    referral, release = referred(pair)
+    depots = give_depot(pair[0]), give_depot(pair[1])
+    sent = attach(pair[0], referral)
+    settle_all(pair, START)
+    assert [depots_of.file(agency) for agency in pair] == [3, 3]
+    return referral, release, sent, *depots
+
+
+def test_parts_that_have_come_to_rest_lie_in_the_depot_and_are_read_from_there(pair: tuple[Agency, Agency]) -> None:
+    referral, _, sent, one, other = filed(pair)
+    for agency, depot in zip(pair, (one, other), strict=True):
+        assert places(agency) == ["depot"] * 3 and max(sizes(agency)) < 4_000, "keyrings and a beginning are left"
+        assert sum(held.size for held in depot.held()) == len(CONTENT)
+        assert read(agency, referral, sent) == CONTENT
+        assert depots_of.file(agency) == 0, "and nothing is moved twice"
+
+
+def test_a_part_that_still_has_to_go_stays_where_it_is_sent_from(two: tuple[Agency, Agency]) -> None:
+    one = two[0]
+    referral, _ = referred(two)
+    give_depot(one)
+    attach(one, referral)
+    assert depots_of.file(one) == 0 and places(one) == ["database"] * 3
+    settle_all(two, START)
+    assert depots_of.file(one) == 3
+
+
+def test_what_the_depot_holds_opens_nothing_and_an_erasure_does_not_wait_for_it(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    _, release, _, _, depot = filed(pair)
+    held = dict(depot.parts)
+    assert all(CONTENT[at : at + 64] not in b"".join(held.values()) for at in range(0, len(CONTENT), 50_000))
+    one.do(consents.withdraw, START, release_id=release, by_person=True, erase=True, confirmed=True)
+    settle_all(pair, START)
+    duty = other.store.read(erasure.list_duties, other.actor)[0]["id"]
+    other.do(erasure.erase_under, START, withdrawal_id=duty)
+    assert sizes(other) == [], "the keyrings are gone with the rows, whatever the depot still has"
+    depot.failure = StorageError("depot-unusable", "The store is away.")
+    with pytest.raises(StorageError, match="away"):
+        depots_of.file(other, filing.clear)
+    depot.failure = None
+    assert depots_of.file(other, filing.clear) == 3
+    assert (depot.parts, places(other), depots_of.file(other, filing.clear)) == ({}, ["gone"] * 3, 0)
+
+
+def test_an_erasure_while_a_part_is_put_away_leaves_nothing_in_the_depot(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    referral, _ = referred(two)
+    depot = give_depot(other)
+    attach(one, referral)
+    settle_all(two, START)
+    going = other.store.read(parts.resting)
+    for part in going:
+        depot.put(part.name, part.rest)
+    other.store.write(erasure.erase_referral, START, referral)
+    assert other.store.write(parts.put_away, going) == [part.name for part in going], "to be removed again"
+    assert depots_of.file(other, filing.clear) == 3, "and if that is cut off, it is done later"
+    assert (depot.parts, sizes(other)) == ({}, [])
+
+
+def test_a_depot_that_is_away_or_full_loses_nothing(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    referral, _ = referred(two)
+    depot = give_depot(other)
+    sent = attach(one, referral)
+    settle_all(two, START)
+    depot.failure = StorageFull()
+    with pytest.raises(StorageFull):
+        depots_of.file(other)
+    assert read(other, referral, sent) == CONTENT
+    depot.failure = None
+    assert depots_of.file(other) == 3
+    lost = depot.parts.pop(sorted(depot.parts)[0])
+    codes = [
+        code_of(other.store.read, attachments.read_part, other.here, other.actor, **part)
+        for part in ({"referral_id": referral, "file_id": sent.id, "index": index} for index in range(3))
+        if not is_readable(other, part)
+    ]
+    assert codes == ["file-away"] and lost
+    assert other.store.read(filing.missing, depot) == (3, 1)
+
+
+def is_readable(agency: Agency, part: dict[str, Any]) -> bool:
+    try:
+        agency.store.read(attachments.read_part, agency.here, agency.actor, **part)
+    except LocalError:
+        return False
+    return True
+
+
+def test_a_peer_that_was_restored_gets_parts_again_that_lie_in_the_depot(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    referral, _ = referred(pair)
+    depot, before = give_depot(one), copy_rows(other)
+    sent = attach(one, referral)
+    settle_all(pair, START)
+    assert depots_of.file(one) == 3
+    held = dict(depot.parts)
+    restore(other, before, START, START)
+    assert other.store.read(attachments.arrived, referral) == {}
+    settle_all(pair, START)
+    assert read(other, referral, sent) == CONTENT
+    assert places(one) == ["database"] * 3, "from where it was sent"
+    assert depots_of.file(one) == 3 and depot.parts == held
+
+
+def test_a_part_that_the_depot_lost_is_not_sent_by_halves(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    _, _, _, depot, _ = filed(two)
+    before = one.store.read(lambda db: db.execute(select(func.count()).select_from(queue)).scalar())
+    depot.parts.clear()
+    one.store.write(resend.since, one.here, START, other.id, START - timedelta(hours=1))
+    types = select(messages.c.type).join(queue, queue.c.message_id == messages.c.id)
+    queued = one.store.read(lambda db: set(db.execute(types).scalars()))
+    assert before == 0 and queued and "attachment.part" not in queued
+
+
+def test_everything_comes_back_into_the_database_when_that_is_chosen_and_what_is_damaged_does_not(
+    two: tuple[Agency, Agency],
+) -> None:
+    other = two[1]
+    referral, _, sent, _, depot = filed(two)
+    damaged = sorted(depot.parts)[0]
+    kept, depot.parts[damaged] = depot.parts[damaged], b"\0" * len(depot.parts[damaged])
+    assert depots_of.file(other, filing.bring_back) == 2
+    assert list(depot.parts) == [damaged], "what may be all that is left of it is not thrown away"
+    depot.parts[damaged] = kept
+    assert depots_of.file(other, filing.bring_back) == 1
+    assert (depot.parts, places(other)) == ({}, ["database"] * 3)
+    assert read(other, referral, sent) == CONTENT
+
+
+def test_a_copy_for_a_backup_has_every_part_in_itself(two: tuple[Agency, Agency]) -> None:
+    other = two[1]
+    referral, _, sent, _, depot = filed(two)
+    assert other.store.write(filing.fill, depot) == 0
+    other.here.depot = None
+    assert places(other) == ["database"] * 3 and read(other, referral, sent) == CONTENT
+
+
+def test_a_copy_says_how_many_parts_it_lacks(two: tuple[Agency, Agency]) -> None:
+    _, _, _, _, depot = filed(two)
+    depot.parts.popitem()
+    assert two[1].store.write(filing.fill, depot) == 1
 
 
 def test_a_part_that_no_consent_covers_is_refused_by_the_recipient(pair: tuple[Agency, Agency]) -> None:

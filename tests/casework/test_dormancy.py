@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from node.casework import cases, dormancy, followups, referrals
+from node.casework import cases, dormancy, followups, merging, referrals
 from node.casework.dormancy import Standing
 from protocol.codes import FollowupOutcome, Risk, Role
 from protocol.errors import LocalError
@@ -52,13 +52,50 @@ def test_each_case_counts_once_under_the_worst_that_holds(pair: tuple[Agency, Ag
     assert list(tables["desk"]) == ["Intake"] and list(tables["month"]) == [f"{START:%Y-%m}"]
 
 
-def test_a_contact_that_was_recorded_counts(pair: tuple[Agency, Agency]) -> None:
-    one = pair[0]
+@pytest.mark.parametrize("outcome", list(FollowupOutcome))
+def test_only_a_contact_that_was_recorded_counts(two: tuple[Agency, Agency], outcome: FollowupOutcome) -> None:
+    """Whoever was not reached, or somebody else instead, has not been heard, however often it was tried."""
+    one = two[0]
     case = new_case(one, risk=Risk.HIGH)
     missing(one)
     at = START + 13 * DAY
-    one.do(followups.report, at, followup_id=ahead(one, case)[0].id, outcome=FollowupOutcome.REACHED_SAFE)
-    assert report(one, 15)["total"][Standing.ON_TIME] == 1
+    one.do(followups.report, at, followup_id=ahead(one, case)[0].id, outcome=outcome)
+    was_heard = {
+        FollowupOutcome.REACHED_SAFE,
+        FollowupOutcome.REACHED_NEEDS_SUPPORT,
+        FollowupOutcome.REACHED_AT_RISK,
+        # Who wants no contact is left alone: she does not count as silent.
+        FollowupOutcome.CONTACT_DECLINED,
+    }
+    assert report(one, 15)["total"][Standing.SILENT] == (outcome not in was_heard)
+
+
+def test_a_contact_that_was_recorded_counts_on_either_database(pair: tuple[Agency, Agency]) -> None:
+    one = pair[0]
+    case = new_case(one, risk=Risk.HIGH)
+    missing(one)
+    for days, outcome, silent in (
+        (1, FollowupOutcome.NOT_REACHED, 0),
+        (13, FollowupOutcome.REACHED_SAFE, 0),
+        (20, FollowupOutcome.NOT_REACHED, 0),
+        (27, FollowupOutcome.NOT_REACHED, 1),
+        (40, FollowupOutcome.REACHED_NEEDS_SUPPORT, 0),
+    ):
+        followup = ahead(one, case)[0].id
+        one.do(followups.report, START + days * DAY, followup_id=followup, outcome=outcome)
+        assert report(one, days)["total"][Standing.SILENT] == silent, days
+
+
+def test_of_two_cases_of_one_person_the_later_contact_counts(two: tuple[Agency, Agency]) -> None:
+    one = two[0]
+    this, other = new_case(one, risk=Risk.HIGH), new_case(one, risk=Risk.HIGH)
+    missing(one)
+    for case, days in ((this, 2), (other, 13)):
+        due = ahead(one, case)[0].id
+        one.do(followups.report, START + days * DAY, followup_id=due, outcome=FollowupOutcome.REACHED_SAFE)
+    one.do(merging.merge, START + 13 * DAY, case_id=this, other_id=other)
+    assert report(one, 26)["total"][Standing.SILENT] == 0
+    assert report(one, 28)["total"][Standing.SILENT] == 1
 
 
 def test_what_is_published_shows_no_small_count(pair: tuple[Agency, Agency]) -> None:

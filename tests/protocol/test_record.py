@@ -46,6 +46,24 @@ def test_what_was_erased_is_gone_for_every_desk_and_the_rest_stays(
         assert record.open_sections(after, desk, CONTEXT, commitments) == left
 
 
+@given(sections, st.data())
+@settings(max_examples=60)
+def test_what_is_taken_out_opens_nothing_and_makes_the_record_whole_again(
+    plain: dict[Section, bytes], data: st.DataObject
+) -> None:
+    salted, commitments = record.salt(plain)
+    raw = record.seal(salted, {desk.public: list(plain) for desk in DESKS}, CONTEXT)
+    name = data.draw(st.sampled_from(sorted(plain)))
+    left, rest = record.take_out(raw, name)
+    assert record.put_back(left, name, rest) == raw
+    assert record.parse(left).pack() == left and len(left) + len(rest) == len(raw)
+    assert record.erase(left, [name]) == record.erase(raw, [name]), "erased alike, whatever lies elsewhere"
+    if rest:
+        with pytest.raises(RemoteError) as refused:
+            record.open_sections(left, DESKS[0], CONTEXT, commitments)
+        assert refused.value.code == "cannot-open"
+
+
 def test_no_section_is_sealed_twice_under_one_key_and_no_salt_comes_twice() -> None:
     plain = {Section.SERVICE: b"{}"}
     first, second = record.salt(plain), record.salt(plain)

@@ -9,14 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from protocol import crypto, disclosure, envelope, identity, messages, record
+from protocol import callback, crypto, disclosure, envelope, identity, messages, record
 from protocol.codes import Section
 from protocol.crypto import KemKey, VerifyKey
 from protocol.directory import Standing
 from protocol.errors import RemoteError
-from tests import alert_vectors, make_vectors, second_reader
+from tests import alert_vectors, callback_vectors, make_vectors, second_reader
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -37,6 +38,7 @@ FIELDS = {
         "refuse",
     },
     "alert": {"kind", "about", "now", "input", "accept", "refuse"},
+    "callback": {"kind", "about", "now", "us", "bundle", "asked", "input", "accept", "refuse"},
     "bundle": {"kind", "about", "now", "previous", "input", "accept", "refuse"},
 }
 
@@ -77,6 +79,13 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(content, messages.AlertRaise)
         disclosure.check_arrival(content, case["now"])
         return {"form": content.form, "basis": None if content.consent is None else content.consent.basis}
+    if case["kind"] == "callback":
+        peer = identity.verify_bundle(base64.b64decode(case["bundle"]), case["now"])
+        if "asked" in case:
+            found = callback.check_answer(raw, peer, msgspec.convert(case["asked"], callback.Call))
+            return {"seen": str(found.seen), "newer": found.newer}
+        asked = callback.check_call(raw, peer, us=case["us"], now=case["now"])
+        return {"id": asked.id, "version": asked.version}
     if case["kind"] == "bundle":
         before = None
         if "previous" in case:
@@ -91,14 +100,14 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
         directory=Members(case["members"]),  # type: ignore[arg-type]  # the one question that is asked
         now=case["now"],
     )
-    found: dict[str, Any] = {"content": opened_one.content_raw.decode(), "content_hash": opened_one.content_hash}
+    said: dict[str, Any] = {"content": opened_one.content_raw.decode(), "content_hash": opened_one.content_hash}
     if "desk_seed" in case:
         content: Any = opened_one.content
         about = record.Context(content.sender, content.recipient, content.thread, content.id, opened_one.content_hash)
         desk = KemKey(bytes.fromhex(case["desk_seed"]))
         sections = record.open_sections(opened_one.body, desk, about, content.sections)
-        found["sections"] = {str(name): plain.decode() for name, plain in sections.items()}
-    return found
+        said["sections"] = {str(name): plain.decode() for name, plain in sections.items()}
+    return said
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +138,8 @@ def test_the_second_reader_uses_nothing_of_ours() -> None:
 
 
 def test_every_vector_can_be_made_again_and_none_is_missing() -> None:
-    made = {**make_vectors.envelopes(), **make_vectors.records(), **make_vectors.bundles(), **alert_vectors.alerts()}
+    made = {**make_vectors.envelopes(), **make_vectors.records(), **make_vectors.bundles()}
+    made |= {**alert_vectors.alerts(), **callback_vectors.callbacks()}
     assert sorted(made) == NAMES
 
 

@@ -140,3 +140,20 @@ def test_a_newer_database_is_refused_with_a_sentence_and_left_alone(old: Databas
         assert caught.value.code == "database-newer"
         assert "Install that version, or restore an older backup." in caught.value.text
     assert "referrals" in old.read_sync(lambda db: inspect(db).get_table_names())
+
+
+def test_what_counted_as_contact_before_still_does(old: Database) -> None:
+    """A case has its last report as its last contact; one without a report has none."""
+    at = 1_800_000_000_000_000
+
+    def reported(db: Connection) -> None:
+        table = reflect(db)["followups"]
+        db.execute(update(table).values(reported_at=at, ended=True))
+
+    old.write_sync(reported)
+    migrate.upgrade(old)
+    of = {row["case_id"] for row in ROWS["followups"]}
+    cases = metadata.tables["cases"]
+    found = old.read_sync(lambda db: {row.id: row.contact_at for row in db.execute(select(cases))})
+    assert {case for case, contact in found.items() if contact is not None} == of and len(found) > len(of)
+    assert {contact.timestamp() for contact in found.values() if contact is not None} == {at / 1e6}

@@ -147,9 +147,7 @@ async def erase_case(visit: Visit) -> web.StreamResponse:
         visit.problem("sure", "Tick the box: what is erased cannot be brought back.")
     visit.refuse_if_problems()
     await visit.do(retention.erase_case, case_id=visit.params["case"])
-    database = visit.services.database
-    if database.kind == "sqlite" and not await database.checkpoint_truncate():
-        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    await visit.services.overwrite()
     return go("/cases?show=closed&done=erased-case")
 
 
@@ -305,9 +303,7 @@ async def answer_withdrawal(visit: Visit) -> web.StreamResponse:
                 visit.problem(f"law.{section}", "Name the law that makes you keep this.")
     visit.refuse_if_problems()
     await visit.do(erasure.erase_under, withdrawal_id=withdrawal_id, keep=keep)
-    database = visit.services.database
-    if database.kind == "sqlite" and not await database.checkpoint_truncate():
-        raise LocalError("erasing", "The data is erased, but the disk still holds a copy. Try again in a minute.")
+    await visit.services.overwrite()
     await visit.do(erasure.sign_erasure, withdrawal_id=withdrawal_id)
     return go("/withdrawals?done=erased")
 
