@@ -127,9 +127,9 @@ def test_no_statement_of_a_day_looks_at_every_row(tmp_path: Path) -> None:
     meet(ngo, shelter)
     watched = [Plans(agency) for agency in (ngo, shelter)]
     a_day(ngo, shelter)
-    seen = [statement for plans in watched for statement in plans.plans]
-    assert len(set(seen)) > 60, "too little was seen"
     assert [scan for plans in watched for scan in plans.scans()] == []
+    seen = [statement for plans in watched for statement in plans.plans]  # those that go straight to the driver too
+    assert len(set(seen)) > 60, "too little was seen"
     assert any("desk_keys.public" in form and "releases" in form for form in watched[0].direct), "a decision's question"
 
 
