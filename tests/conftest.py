@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,7 +17,7 @@ from protocol.codes import AgencyType
 from tests import mailbox
 from tests.federation import prepared
 from tests.postgres import PostgresServer
-from tests.world import Agency, make_agency, meet
+from tests.world import Agency, Store, copy_agency, make_agency, meet
 
 # The machine is shared and slow at times: a test fails for what it finds, not for how long it took. Derandomised,
 # so that a run that was green stays green until the code changes.
@@ -142,16 +143,31 @@ def with_liaison(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
     yield from _two(request, tmp_path, AgencyType.LAW_ENFORCEMENT)
 
 
+#: Two that have met, by their kinds of database and of the second: made once by each process, and copied.
+_met: dict[tuple[str, AgencyType], tuple[tuple[Agency, Agency], list[Any]]] = {}
+
+
 def _two(request: pytest.FixtureRequest, tmp_path: Path, kind: AgencyType) -> Iterator[tuple[Agency, Agency]]:
-    names: list[str] = []
-    urls = ["sqlite://", "sqlite://"]
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        names = [server.create_database() for _ in urls]
-        urls = [server.url(name) for name in names]
-    agencies = make_agency(tmp_path, "Lantern", url=urls[0]), make_agency(tmp_path, "Harbour", kind, url=urls[1])
-    meet(*agencies)
-    yield agencies
+    is_embedded = request.param == "sqlite"
+    server = None if is_embedded else request.getfixturevalue("postgres")
+    if (request.param, kind) not in _met:
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("met")
+        names = [] if server is None else [server.create_database() for _ in range(2)]
+        urls = [server.url(name) for name in names] if server is not None else ["sqlite://", "sqlite://"]
+        both = make_agency(folder, "Lantern", url=urls[0]), make_agency(folder, "Harbour", kind, url=urls[1])
+        meet(*both)
+        kept = names or [agency.store.raw(lambda db: bytes(db.serialize())) for agency in both]
+        for agency in both:
+            agency.store.engine.dispose()
+        _met[request.param, kind] = both, kept
+    both, kept = _met[request.param, kind]
+    names = [] if server is None else [server.create_database(name) for name in kept]
+    if server is None:
+        stores = [Store("sqlite://", content=content) for content in kept]
+    else:
+        stores = [Store(server.url(name), has_tables=True) for name in names]
+    agencies = [copy_agency(agency, store, tmp_path) for agency, store in zip(both, stores, strict=True)]
+    yield agencies[0], agencies[1]
     for agency in agencies:
         agency.store.engine.dispose()
     for name in names:

@@ -6,6 +6,7 @@ Names are obviously invented. Passphrases are stretched with little memory here,
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -56,19 +57,25 @@ ALL_ROLES = (*setup.FIRST_ROLES, Role.CASEWORKER, Role.INTAKE)
 
 
 class Store:
-    """A database whose transactions run at once on the caller's thread."""
+    """A database whose transactions run at once on the caller's thread.
 
-    def __init__(self, url: str) -> None:
+    It gets its tables, unless it has them; one in memory is `content`, if that is given.
+    """
+
+    def __init__(self, url: str, *, content: bytes | None = None, has_tables: bool = False) -> None:
         self.engine = create_engine(url, poolclass=StaticPool if ":memory:" in url or url == "sqlite://" else None)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
         if self.engine.url.database in (None, "", ":memory:"):
-            with self.engine.connect() as db:
-                driver: Any = db.connection.dbapi_connection
-                driver.deserialize(_empty())
-        else:
+            self.raw(lambda db: db.deserialize(content or _empty()))
+        elif not has_tables:
             metadata.create_all(self.engine)
+
+    def raw(self, fn: Callable[[Any], T]) -> T:
+        """`fn` of the driver's own connection, outside a transaction."""
+        with self.engine.connect() as db:
+            return fn(db.connection.driver_connection)
 
     def write(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         callbacks: dict[object, Callable[[], None]] = {}
@@ -169,6 +176,15 @@ def make_agency(
     agency = Agency(name, store, here, actor, desk, printed)
     agency.bundle(now)
     return agency
+
+
+def copy_agency(made: Agency, store: Store, folder: Path, now: datetime = START) -> Agency:
+    """Another of the same, with a store that holds what this one's held, and keys of its own folder."""
+    shutil.copytree(made.here.keystore.folder, folder / made.name / "keys")
+    here = store.read(setup.load_here, Keystore.open(folder / made.name / "keys"), Directory())
+    copied = Agency(made.name, store, here, made.actor, made.desk, made.printed)
+    copied.reload(now)
+    return copied
 
 
 def _seed(db: Connection, staff_id: str, stretched: bytes) -> bytes:

@@ -136,13 +136,11 @@ class Office:
 
 
 def make_office(url: str, folder: Path) -> Office:
-    """An agency in an empty database, to be closed by who made it."""
-    database = Database.open(url)
-    database.maintain(_create_tables)
-    return Office(database, folder)
+    """An agency in a database that has its tables and nothing in them, to be closed by who made it."""
+    return Office(Database.open(url), folder)
 
 
-def _create_tables(db: Any) -> None:
+def create_tables(db: Any) -> None:
     with db.begin():
         metadata.create_all(db)
 
