@@ -7,6 +7,7 @@ import sqlite3
 import time
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,9 @@ class Story:
         running = [agency.set_up() for agency in self.all]
         for agency, process in zip(self.all, running, strict=True):
             agency.finish_set_up(process)
+        with ThreadPoolExecutor() as together:
+            list(together.map(_open, self.all))
         for agency in self.all:
-            agency.start()
-            agency.log_in()
-            agency.desk = agency.client.post("/api/v1/desks", {"name": agency.desk_name, "profile": _OPEN})["id"]
             self.tell.say(f"{agency.name}: its own process, folder, database and port {agency.port}")
         ids = {agency.process.pid for agency in self.all if agency.process is not None}
         self.tell.check("three processes, three folders, three databases", len(ids) == 3)
@@ -314,7 +314,8 @@ class Story:
 
     def people(self) -> None:
         self.tell.step("Everybody signs in to the pages; each sees her own part")
-        self.cast = [hire(agency) for agency in self.all]
+        with ThreadPoolExecutor() as together:
+            self.cast = list(together.map(hire, self.all))
         ngo, shelter, police = self.cast
         sent = ngo["caseworker"].post("/api/v1/refer", {"form": second_referral(self._covered())})["referral"]
         self.wait("the second referral is delivered", lambda: self.is_at(shelter["intake"], sent))
@@ -362,6 +363,13 @@ class Story:
 
 
 _OPEN = {"opening": [{"weekday": day, "opens": 0, "closes": 1440} for day in range(7)], "telephone": "+39 055 0000 000"}
+
+
+def _open(agency: DemoAgency) -> None:
+    """Its node runs, its first person is signed in, it has a desk."""
+    agency.start()
+    agency.log_in()
+    agency.desk = agency.client.post("/api/v1/desks", {"name": agency.desk_name, "profile": _OPEN})["id"]
 
 
 def _day(moment: str) -> str:

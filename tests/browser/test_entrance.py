@@ -97,8 +97,10 @@ def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(netw
     lena.open("/me")
     lena.page.evaluate("window.addEventListener('pagehide', () => sessionStorage.setItem('x', 'x'))")
     hidden: list[str] = []
-    lena.page.expose_function("saw", lambda how: hidden.append(how))
-    lena.page.evaluate("document.addEventListener('keydown', () => saw(getComputedStyle(document.body).visibility))")
+    lena.page.on("console", lambda said: hidden.append(said.text) if said.type == "log" else None)
+    lena.page.evaluate(
+        "document.addEventListener('keydown', () => console.log(getComputedStyle(document.body).visibility))"
+    )
     lena.page.keyboard.press("Escape")
     lena.page.wait_for_url("https://www.wikipedia.org/**")
     assert hidden == ["hidden"], "what was on the screen is gone with the key itself, before any network"
