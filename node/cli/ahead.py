@@ -10,6 +10,7 @@ import click
 from node.cli.client import Client
 from node.cli.context import Settings, pass_settings
 from node.cli.output import show, table
+from node.cli.remote import one_peer
 
 
 @click.group()
@@ -32,20 +33,43 @@ def programme_list(settings: Settings) -> None:
 @click.option(
     "--ends", nargs=2, multiple=True, metavar="PROGRAMME DAY", help="Try it: this programme (id) ends on that day."
 )
+@click.option(
+    "--successor",
+    "successors",
+    nargs=2,
+    multiple=True,
+    metavar="PROGRAMME AGENCY",
+    help="Try it: at its end its people go to that agency (id, or how it begins), if they agree.",
+)
 @click.option("--leaves", nargs=2, multiple=True, metavar="HANDLE DAY", help="Try it: this person leaves on that day.")
 @pass_settings
 def rehearse(
-    settings: Settings, until: datetime, ends: tuple[tuple[str, str], ...], leaves: tuple[tuple[str, str], ...]
+    settings: Settings,
+    until: datetime,
+    ends: tuple[tuple[str, str], ...],
+    successors: tuple[tuple[str, str], ...],
+    leaves: tuple[tuple[str, str], ...],
 ) -> None:
     """Run the clock forward over a copy of what is open, as if nobody did anything. Nothing real is touched or sent."""
     moment = datetime.combine(until.date(), time(12), UTC)
     client = settings.client()
-    body = {"until": moment.isoformat(), "ends": dict(ends), "leaves": _leaving(client, leaves)}
+    body = {
+        "until": moment.isoformat(),
+        "ends": dict(ends),
+        "leaves": _leaving(client, leaves),
+        "successors": {of: one_peer(client, agency) for of, agency in successors},
+    }
     answer = client.post("/api/v1/rehearsal", body)
     lines = [
         f"On {until.date()}: {answer['nobody_count']} people have nobody; "
         f"{answer['on_nobody_count']} of {answer['followups']} follow-ups fall on nobody's desk."
     ]
+    if successors:
+        lines.append(
+            f"{answer['handed_count']} people go to a successor if they agree; "
+            f"{answer['to_ask_count']} have still to be asked."
+        )
+    lines += [f"  case {entry['case']}: to {entry['to']} ({entry['programme']})" for entry in answer["handed"]]
     lines += [
         f"  case {entry['case']}: nobody after {entry['on']} ({entry['programme']})" for entry in answer["nobody"]
     ]

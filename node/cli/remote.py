@@ -87,7 +87,7 @@ def peer_accept(settings: Settings, file: Path) -> None:
 def peer_verify(settings: Settings, agency: str, fingerprint: str) -> None:
     """Confirm the fingerprint that AGENCY (its id or how it begins) read aloud to you."""
     client = settings.client()
-    found = _one_peer(client, agency)
+    found = one_peer(client, agency)
     answer = client.post(f"/api/v1/peers/{found}/verify", {"fingerprint": fingerprint})
     both = answer.get("standing") == "verified"
     text = "Both have confirmed. Referrals may be sent." if both else "Confirmed here. They have to confirm yours too."
@@ -110,7 +110,7 @@ def peer_list(settings: Settings) -> None:
 def peer_block(settings: Settings, agency: str) -> None:
     """Exchange nothing more with AGENCY, except what protects a person (withdrawals, erasures)."""
     client = settings.client()
-    answer = client.post(f"/api/v1/peers/{_one_peer(client, agency)}/block")
+    answer = client.post(f"/api/v1/peers/{one_peer(client, agency)}/block")
     show(answer, as_json=settings.as_json, text="Blocked.")
 
 
@@ -265,7 +265,8 @@ def _read(file: Path) -> str:
         raise ConfigError("file-encoding", "The file is not UTF-8 text. Save it as UTF-8 and try again.") from error
 
 
-def _one_peer(client: Client, beginning: str) -> str:
+def one_peer(client: Client, beginning: str) -> str:
+    """The id of the agency that begins like this. Raises ConfigError unless there is exactly one."""
     peers = client.get("/api/v1/peers")["peers"]
     found = [row["agency"] for row in peers if len(beginning) >= 6 and row["agency"].startswith(beginning.lower())]
     if len(found) != 1:

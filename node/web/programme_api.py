@@ -12,7 +12,7 @@ from node.casework import dormancy, programmes, rehearsal
 from node.casework.rehearsal import Changes
 from node.web.api import Call, Route
 from node.web.case_api import Body
-from protocol.encoding import Id
+from protocol.encoding import Hash, Id
 from protocol.errors import LocalError
 
 #: How far a look ahead may go.
@@ -50,6 +50,8 @@ class Ahead(Body, frozen=True, kw_only=True):
     until: datetime
     ends: dict[Id, date] = msgspec.field(default_factory=dict)
     leaves: dict[Id, datetime] = msgspec.field(default_factory=dict)
+    #: By programme the agency that takes over at its end whoever agrees.
+    successors: dict[Id, Hash] = msgspec.field(default_factory=dict)
 
 
 async def list_programmes(call: Call) -> Any:
@@ -100,7 +102,7 @@ async def rehearse(call: Call) -> Any:
     body = call.body
     if body.until.tzinfo is None or not call.now < body.until <= call.now + timedelta(days=REHEARSE_DAYS):
         raise LocalError("rehearse-until", "Choose a day within the next two years.")
-    changes = Changes(ends=body.ends, leaves=body.leaves)
+    changes = Changes(ends=body.ends, leaves=body.leaves, successors=body.successors)
     return await call.read(rehearsal.rehearse, call.services.here, call.actor, call.now, body.until, changes)
 
 

@@ -109,12 +109,25 @@ def test_a_look_ahead_shows_who_would_have_nobody(network: Network, meet: Meet) 
     tina.fill("ended on", (ends + timedelta(days=300)).isoformat())
     tina.click("Look ahead")
     assert tina.sees("0 people have nobody."), "extended in the rehearsal alone"
+    tina.fill("ended on", "")
+    tina.choose("and its people went to", network.harbour.node.agency)
+    tina.click("Look ahead")
+    assert tina.sees("0 people have nobody.") and tina.sees("She has not been asked yet.")
+    name = network.harbour.node.name
+    assert tina.sees(f"1 person would go to {name} if she agrees. 1 person has still to be asked.")
     board = api.get(f"/api/v1/programmes/{made}")
     assert board["programme"]["ends_on"] == ends.isoformat()
     client = network.lantern.client("tina")
     client.keep_session()
     ahead = run(network.lantern.node.folder, "rehearse", "--until", (ends + timedelta(days=30)).isoformat())
     assert ahead.returncode == 0 and "1 people have nobody" in ahead.stdout and case in ahead.stdout, ahead.stderr
+    later = (ends + timedelta(days=30)).isoformat()
+    successor = ("--successor", made, network.harbour.node.agency[:12])
+    moved = run(network.lantern.node.folder, "rehearse", "--until", later, *successor)
+    assert moved.returncode == 0 and f"case {case}: to {name} (Invented winter)" in moved.stdout, moved.stderr
+    assert "0 people have nobody" in moved.stdout and "1 have still to be asked" in moved.stdout
+    none = run(network.lantern.node.folder, "rehearse", "--until", later, "--successor", "1" * 32, successor[2])
+    assert none.returncode == 1 and "There is no such programme" in none.stderr
     until, gone = (TODAY + timedelta(days=60)).isoformat(), TODAY.isoformat()
     mine = api.post("/api/v1/cases", {"desk": network.lantern.node.desk})["id"]
     api.post(f"/api/v1/cases/{mine}/plan", {"every_days": 7, "first_days": 1})

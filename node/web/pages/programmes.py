@@ -18,7 +18,8 @@ from node.web.pages.refer import desks_to_choose
 from node.web.pages.sections import FormSections
 from node.web.programme_api import REHEARSE_DAYS
 from protocol import crypto
-from protocol.codes import Kind, Priority, Role
+from protocol.codes import AgencyType, Kind, Priority, Role
+from protocol.directory import Standing
 from protocol.errors import LocalError
 from protocol.programme import BOARD_DAYS, Handover
 
@@ -242,14 +243,21 @@ async def show_rehearsal(visit: Visit) -> web.StreamResponse:
         until = visit.dates.parse(until_text)
         if until is None or not visit.now < until <= visit.now + timedelta(days=REHEARSE_DAYS):
             raise LocalError("rehearse-until", "Choose a day within the next two years.")
-        changes = rehearsal.Changes(ends=_ends(visit), leaves=_leaves(visit))
+        changes = rehearsal.Changes(ends=_ends(visit), leaves=_leaves(visit), successors=_successors(visit))
         found = await visit.read(rehearsal.rehearse, visit.services.here, visit.actor, visit.now, until, changes)
 
     def look(db: Connection) -> dict[str, Any]:
         return {"programmes": list(programmes.names(db).values()), "people": overview.colleagues(db)}
 
     shown = await visit.read(look)
-    return visit.page("rehearsal.html", visit.say("Look ahead"), found=found, until=until_text, **shown)
+    agencies = sorted(
+        (member.peer.name, agency)
+        for agency, member in visit.services.here.directory.members.items()
+        if member.standing is Standing.VERIFIED and member.peer.type is not AgencyType.LAW_ENFORCEMENT
+    )
+    return visit.page(
+        "rehearsal.html", visit.say("Look ahead"), found=found, until=until_text, agencies=agencies, **shown
+    )
 
 
 def _ends(visit: Visit) -> dict[str, date]:
@@ -258,6 +266,12 @@ def _ends(visit: Visit) -> dict[str, date]:
         return {programme: date.fromisoformat(day)} if programme and day else {}
     except ValueError:
         raise LocalError("rehearse-until", "Choose a day within the next two years.") from None
+
+
+def _successors(visit: Visit) -> dict[str, str]:
+    """Without a programme it is refused like any other that does not exist."""
+    agency = visit.query.get("successor", "")
+    return {visit.query.get("programme", ""): agency} if agency else {}
 
 
 def _leaves(visit: Visit) -> dict[str, datetime]:
