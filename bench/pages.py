@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""(d) the pages of one node: sign-in, an inbox of fifty rows opened and decrypted, thirty people who work at once."""
+"""(d) the pages of one node: sign-in, an inbox of fifty rows opened and decrypted, thirty people who work at once, and
+how long somebody who leaves at once has to wait."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +25,12 @@ PEOPLE = 30
 #: Each person opens a page about every two seconds, for this long.
 SECONDS = 30
 THINK_SECONDS = (1.0, 3.0)
+#: People who leave by the key, and as many by the button.
+LEAVES = 5
+#: The page says when the key or the button was pressed, by the clock that the browser's own requests have.
+_TOLD = """for (const name of ["keydown", "click"]) {
+  addEventListener(name, (event) => console.log(`left ${performance.timeOrigin + event.timeStamp}`), true);
+}"""
 
 
 def measure(sender: DemoAgency, receiver: DemoAgency) -> dict[str, float]:
@@ -37,7 +46,83 @@ def measure(sender: DemoAgency, receiver: DemoAgency) -> dict[str, float]:
     found["pages_with_30_people_p50_ms"] = statistics.median(times)
     found["pages_with_30_people_p95_ms"] = statistics.quantiles(times, n=20)[-1]
     found["pages_per_second"] = len(times) / SECONDS
-    return found
+    return found | _leave(receiver, people)
+
+
+def _leave(receiver: DemoAgency, people: list[_Person]) -> dict[str, float]:
+    """Milliseconds from the key, or the click, to the browser's request for the other site, in a real Chromium.
+
+    Last of all with the node held still: what it answers must not matter. Whoever has left is signed out there.
+    """
+    from tests.browser.people import chromium
+
+    with chromium() as browser:
+        chosen = people[: 2 * LEAVES + 2]
+        taken = [
+            _leave_once(browser, receiver, person.client, by_key=number % 2 == 0, is_held=number >= 2 * LEAVES)
+            for number, person in enumerate(chosen)
+        ]
+    return {
+        "leave_ms": statistics.median(taken[: 2 * LEAVES]),
+        "leave_worst_ms": max(taken[: 2 * LEAVES]),
+        "leave_while_the_node_stands_still_ms": max(taken[2 * LEAVES :]),
+    }
+
+
+def _leave_once(browser: Any, receiver: DemoAgency, client: Client, *, by_key: bool, is_held: bool) -> float:
+    assert receiver.process is not None
+    address = receiver.address.replace("127.0.0.1", "localhost")
+    context = browser.new_context()
+    context.add_cookies([{"name": COOKIE, "value": str(client.cookie), "url": address, "sameSite": "Strict"}])
+    page = context.new_page()
+    asked: list[float] = []
+    pressed: list[float] = []
+    routes: list[Any] = []
+    tracing = context.new_cdp_session(page)
+    tracing.send("Network.enable")
+    tracing.on("Network.requestWillBeSent", lambda e: asked.extend([e["wallTime"] * 1000] * (e["type"] == "Document")))
+    # The other site does not answer: the page is there until what it says has been heard.
+    page.route("https://www.wikipedia.org/**", lambda route: routes.append(route))
+    page.add_init_script(_TOLD)
+    page.on("console", lambda said: pressed.extend(_moments(said.text)))
+    page.goto(address + "/referrals?show=waiting")
+    asked.clear()
+    pressed.clear()
+    if is_held:
+        receiver.process.send_signal(signal.SIGSTOP)
+    try:
+        if by_key:
+            page.keyboard.press("Escape")
+        else:
+            page.locator("button.leave").click(no_wait_after=True)
+        _wait_until(lambda: bool(asked and pressed), page, "nobody left")
+    finally:
+        receiver.process.send_signal(signal.SIGCONT)
+    _wait_until(lambda: _is_signed_out(client), page, "who left is still signed in on the node")
+    for route in routes:
+        route.abort()
+    context.close()
+    return asked[0] - pressed[0]
+
+
+def _moments(said: str) -> list[float]:
+    return [float(said.removeprefix("left "))] if said.startswith("left ") else []
+
+
+def _is_signed_out(client: Client) -> bool:
+    try:
+        client.get("/api/v1/session")
+    except ApiError:
+        return True
+    return False
+
+
+def _wait_until(is_so: Callable[[], bool], page: Any, otherwise: str) -> None:
+    for _ in range(600):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise SystemExit(otherwise)
 
 
 def _refer(sender: DemoAgency, receiver: DemoAgency, number: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli import ahead, guard, keep, keys, leaving, local, move, proof, remote, silent, trail
+from node.cli import ahead, guard, keep, keys, leaving, local, move, proof, reach, remote, silent, trail
 from node.cli.context import Settings
 from node.cli.demo import demo
 from node.cli.output import explain, explain_use
@@ -47,6 +47,9 @@ for command in (
     remote.refer,
     remote.referral,
     remote.outbox,
+    reach.reach,
+    reach.duty,
+    reach.zone,
     keys.keys,
     guard.lock,
     guard.unlock,

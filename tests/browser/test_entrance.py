@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import Any
 
+import pytest
+from playwright.sync_api import Route
+
+from node.cli.client import ApiError
 from tests.browser.conftest import Meet, Network, passphrase
 from tests.browser.people import Person, fresh_code
 from tests.browser.test_referral import fill_person, prepare
@@ -90,8 +95,8 @@ def test_every_wrong_sign_in_gets_the_same_answer(network: Network, meet: Meet) 
 def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(network: Network, meet: Meet) -> None:
     hire(network, "lena")
     lena = meet(network.lantern, "lena", own=True)
-    elsewhere = lambda route: route.fulfill(body=HARMLESS, content_type="text/html")  # noqa: E731
-    lena.context.route("https://www.wikipedia.org/**", elsewhere)
+    asked: list[Route] = []
+    lena.context.route("https://www.wikipedia.org/**", lambda route: asked.append(route))
     lena.open("/")
     lena.open("/cases")
     lena.open("/me")
@@ -102,12 +107,18 @@ def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(netw
         "document.addEventListener('keydown', () => console.log(getComputedStyle(document.body).visibility))"
     )
     lena.page.keyboard.press("Escape")
+    for _ in range(600):
+        # The page is still there while the other site has not answered: what it says is not lost with it.
+        if asked and hidden:
+            break
+        lena.page.wait_for_timeout(50)
+    asked[0].fulfill(body=HARMLESS, content_type="text/html")
     lena.page.wait_for_url("https://www.wikipedia.org/**")
     assert hidden == ["hidden"], "what was on the screen is gone with the key itself, before any network"
     assert lena.page.title() == "Harmless"
     for _ in range(2):
         lena.page.go_back()
-        assert "My account" not in lena.page.title()
+        lena.page.wait_for_url(re.compile("/signin"))
         assert lena.page.title() == "Sign in · Staffetta", lena.page.url
     names = [cookie["name"] for cookie in lena.context.cookies() if "localhost" in cookie["domain"]]
     assert "staffetta" not in names
@@ -116,6 +127,57 @@ def test_leaving_takes_one_key_and_going_back_reaches_only_the_sign_in_page(netw
     )
     lena.open("/")
     assert lena.page.title() == "Sign in · Staffetta", "the session ended on the server, not only in the browser"
+
+
+def test_leaving_does_not_wait_for_the_node_which_ends_the_session_when_it_can(network: Network, meet: Meet) -> None:
+    """A node that answers nobody, or a line that is gone, must not keep her on the page."""
+    hire(network, "lara")
+    lara = meet(network.lantern, "lara", own=True)
+    elsewhere = lambda route: route.fulfill(body=HARMLESS, content_type="text/html")  # noqa: E731
+    lara.context.route("https://www.wikipedia.org/**", elsewhere)
+    lara.open("/cases")
+    process = network.lantern.node.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        lara.page.keyboard.press("Escape")
+        lara.page.wait_for_url("https://www.wikipedia.org/**")
+        assert lara.page.title() == "Harmless"
+    finally:
+        process.send_signal(signal.SIGCONT)
+    with pytest.raises(ApiError) as ended:
+        for _ in range(100):
+            network.lantern.client("lara").get("/api/v1/session")
+            lara.page.wait_for_timeout(100)
+    assert ended.value.code == "signed-out", "on the node too, from what the page sent before it went"
+
+
+def test_whoever_goes_back_before_the_node_has_heard_of_it_sees_nothing(network: Network, meet: Meet) -> None:
+    """On a slow line the page could be fetched once more while the session is still there."""
+    hire(network, "luna")
+    luna = meet(network.lantern, "luna", own=True)
+    luna.context.route(
+        "https://www.wikipedia.org/**", lambda route: route.fulfill(body=HARMLESS, content_type="text/html")
+    )
+    held: list[Route] = []
+    luna.context.route("**/leave", lambda route: held.append(route))
+    luna.open("/cases")
+    luna.open("/me")
+    luna.page.keyboard.press("Escape")
+    luna.page.wait_for_url("https://www.wikipedia.org/**")
+    assert network.lantern.client("luna").get("/api/v1/session")["roles"], "the node has heard nothing"
+    luna.page.evaluate("history.back()")
+    luna.page.wait_for_url("**/cases")
+    assert luna.page.locator("html").get_attribute("hidden") is not None and not luna.page.locator("body").is_visible()
+    for _ in range(600):
+        if len(held) > 1:
+            break
+        luna.page.wait_for_timeout(50)
+    held[-1].continue_()
+    luna.page.wait_for_url(re.compile("/signin"))
+    with pytest.raises(ApiError) as ended:
+        network.lantern.client("luna").get("/api/v1/session")
+    assert ended.value.code == "signed-out", "asked once more, before anything else"
 
 
 def test_leaving_works_without_javascript(network: Network, meet: Meet) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from node.cli.client import ApiError
 from node.web.pages import ALL
 from protocol.followup import INTERVAL_DAYS
-from tests.browser.conftest import PEOPLE, Meet, Network
+from tests.browser.conftest import PEOPLE, Meet, Network, Staffed
 from tests.browser.requests import ask, token
 from tests.browser.test_forms import begin
 from tests.federation.nodes import form
@@ -262,6 +263,62 @@ def test_each_act_of_the_house_is_for_its_roles(network: Network, act: tuple[str
         assert refused == (handle not in MAY[act]), (handle, answer.status)
         if refused:
             assert "This needs one of the roles" in answer.text or "officer" in answer.text
+
+
+def test_what_is_ruled_elsewhere_is_refused_by_its_address_too(network: Network) -> None:
+    """With things that are there, so that it is the right that is missing; and afterwards nothing is different."""
+    lantern, harbour = network.lantern, network.harbour
+    sara, desk = lantern.client("sara"), lantern.node.desk
+    consent = lantern.client("carla").post("/api/v1/refer", {"form": form(harbour.node)})["consent"]
+    profile = {"services": [1121], "telephone": "+39 055 0000 113"}
+    given = {"name": "Invented meadow", "type": "NGO", "desk": "Front desk", "profile": profile}
+    sara.post("/api/v1/outside", given)
+    known = next(d for d in sara.get("/api/v1/outside/desks")["desks"] if d["agency_name"] == "Invented meadow")
+    sara.post(f"/api/v1/desks/{desk}/duty", {"staff_id": lantern.ids["carla"], "days": [6], "begins": 60, "ends": 120})
+    turns = sara.get(f"/api/v1/desks/{desk}/duty")["turns"]
+    lantern.client("carla").post(f"/api/v1/consents/{consent}/withdraw", {"by_person": True, "erase": True})
+    duty = _withdrawal(harbour)
+    front = {"desk": "Another", "name": "Another", "telephone": "+39 055 0000 114", "services": "1121", "type": "NGO"}
+    turn = {"staff": lantern.ids["carla"], "days": "1", "begins": "01:00", "ends": "02:00"}
+    nobody = ("carla", "aldo", "vera")
+    tries: list[tuple[str, str, dict[str, str], tuple[str, ...]]] = [
+        ("POST", "/outside", front, nobody),
+        ("POST", f"/outside/{known['agency']}/desks", front, nobody),
+        ("POST", f"/outside/desks/{known['id']}", front, nobody),
+        ("POST", f"/outside/desks/{known['id']}/remove", {}, nobody),
+        ("POST", "/ways/retention", {"months": "36"}, nobody),
+        ("POST", "/ways/retention/agree", {"months": "36"}, nobody),
+        ("GET", f"/desks/{desk}/reach", {}, ("aldo", "vera")),
+        ("POST", f"/desks/{desk}/duty", turn, nobody),
+        ("POST", f"/desks/{desk}/duty/{turns[0]['id']}/remove", {}, nobody),
+        ("POST", f"/agencies/{harbour.node.agency}/telephoned", {}, ("adam", "aldo", "vera")),
+        ("POST", "/backstop", {"agency": harbour.node.agency}, ("carla", "adam", "aldo", "vera")),
+        ("POST", "/signout/everybody", {}, ("carla", "irma", "sara", "aldo", "vera")),
+    ]
+    for method, path, body, handles in tries:
+        for handle in handles:
+            answer = ask(lantern, method, path, handle, body if method == "POST" else None)
+            assert answer.status == 403, (path, handle, answer.status)
+    for handle in OUTSIDERS:
+        assert ask(harbour, "GET", f"/withdrawals/{duty}", handle).status in (403, 404, 405), handle
+        answer = ask(harbour, "POST", f"/withdrawals/{duty}", handle, {"erase": "yes", "choice": "erase"})
+        assert answer.status in (403, 404), handle
+    assert known in sara.get("/api/v1/outside/desks")["desks"]
+    assert sara.get(f"/api/v1/desks/{desk}/duty")["turns"] == turns
+    assert "36 months" not in ask(lantern, "GET", "/ways", "sara").text
+    assert duty in [found["id"] for found in harbour.client("irma").get("/api/v1/withdrawals")["withdrawals"]]
+    sara.post(f"/api/v1/desks/{desk}/duty/{turns[0]['id']}/remove")
+    sara.post(f"/api/v1/outside/desks/{known['id']}/remove")
+
+
+def _withdrawal(staffed: Staffed) -> str:
+    """The first that waits for the answer of this agency."""
+    for _ in range(200):
+        found = staffed.client("irma").get("/api/v1/withdrawals")["withdrawals"]
+        if found:
+            return str(found[0]["id"])
+        time.sleep(0.1)
+    raise AssertionError("The withdrawal did not arrive.")
 
 
 def test_a_form_without_its_token_or_from_another_site_does_nothing(network: Network, sent: dict[str, str]) -> None:

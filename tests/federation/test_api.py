@@ -178,6 +178,19 @@ MAY: dict[tuple[str, str, str], set[str]] = {
     },
     ("POST", "/alerts/" + "0" * 32 + "/review", '{"approved":true}'): {"supervisor", "director"},
     ("POST", "/alerts/" + "0" * 32 + "/told", "{}"): {"caseworker", "supervisor"},
+    ("POST", "/outside", '{"name":"","type":"NGO","desk":"","profile":{}}'): {
+        "supervisor",
+        "director",
+        "administrator",
+    },
+    ("POST", "/outside/" + "0" * 64 + "/desks", '{"name":"","profile":{}}'): {
+        "supervisor",
+        "director",
+        "administrator",
+    },
+    ("POST", "/outside/desks/" + "0" * 32, '{"name":"","profile":{}}'): {"supervisor", "director", "administrator"},
+    ("POST", "/outside/desks/" + "0" * 32 + "/remove", "{}"): {"supervisor", "director", "administrator"},
+    ("POST", "/peers/" + "0" * 64 + "/telephoned", "{}"): {"caseworker", "supervisor", "director"},
 }
 
 
@@ -299,12 +312,12 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
 ELSEWHERE = {
     "/staff/{staff}/disable", "/desks/{desk}/members", "/desks/{desk}/members/{staff}/remove", "/desks/{desk}/rotate",
     "/peers/accept", "/withdrawals/{withdrawal}/answer", "/capacity/{question}", "/alerts/{alert}",
-    "/alerts/{alert}/acts", "/alerts/{alert}/evidence", "/refer", "/outside", "/outside/{agency}/desks",
-    "/outside/desks/{desk}", "/outside/desks/{desk}/remove", "/withdrawals/{withdrawal}/told", "/agency/retention",
+    "/alerts/{alert}/acts", "/alerts/{alert}/evidence", "/refer",
+    "/withdrawals/{withdrawal}/told", "/agency/retention",
     "/agency/retention/agree", "/alert-drafts", "/alert-drafts/{draft}", "/alert-drafts/{draft}/approval",
     "/alert-drafts/{draft}/send", "/backstop", "/backstop/{card}", "/backstop/{card}/open",
     "/backstop/{card}/take-over",
-    "/cases/{case}/backstop", "/peers/{agency}/telephoned", "/desks/{desk}/channels", "/desks/{desk}/duty",
+    "/cases/{case}/backstop", "/desks/{desk}/channels", "/desks/{desk}/duty",
     "/desks/{desk}/duty/{turn}/remove", "/followups/{followup}/decide", "/outside-alerts", "/outside-alerts/{alert}",
     "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/staff/signout", "/alerts",
 }  # fmt: skip

@@ -11,6 +11,8 @@
   // Leave at once: blank the page, end the session, go to another site. One key, or the button.
   const leave = () => {
     document.documentElement.classList.add("gone");
+    // The node may hear of it later than somebody goes back: this tab shows nothing of it any more.
+    try { sessionStorage.setItem("left", "yes"); } catch { /* then only the node knows */ }
     navigator.sendBeacon("/leave");
     location.replace(body.dataset.leave);
   };
