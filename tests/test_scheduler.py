@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tick comes, whatever somebody does to the wall clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from node import scheduler
+from node.scheduler import Scheduler
+
+
+async def test_a_clock_that_is_set_back_does_not_keep_the_next_tick_waiting() -> None:
+    ticked = asyncio.Event()
+
+    async def tick() -> None:
+        ticked.set()
+
+    under_test = Scheduler(tick)
+    under_test.start()
+    try:
+        await asyncio.wait_for(ticked.wait(), 20)
+        ticked.clear()
+        # The same as a wall clock set back by three days: the next tick lies so far ahead.
+        under_test._job.modify(next_run_time=datetime.now(UTC) + timedelta(days=3))
+        under_test.nudge()
+        await asyncio.sleep(0)
+        assert not ticked.is_set(), "it is not overdue yet"
+        under_test._begun -= 3 * scheduler.TICK_SECONDS
+        under_test.nudge()
+        await asyncio.wait_for(ticked.wait(), 20)
+    finally:
+        await under_test.stop()
