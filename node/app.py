@@ -46,12 +46,13 @@ from node.casework import (
 from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
+from node.doubt import Doubt
 from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient, is_loopback
 from node.exchange.worker import Worker
 from node.neighbours import Neighbours
-from node.office import audit, notify, passkeys, post, setup, signin
+from node.office import audit, clocks, notify, passkeys, post, setup, signin
 from node.office.bundle import make_bundle
 from node.place import Place
 from node.scheduler import Scheduler
@@ -83,7 +84,6 @@ from protocol import crypto
 from protocol.directory import Directory
 from protocol.encoding import REQUEST_MAX_BYTES
 from protocol.errors import LocalError
-from protocol.followup import is_clock_trustworthy
 
 log = structlog.get_logger(__name__)
 
@@ -166,8 +166,9 @@ class Node:
         self._swept_at = -float(_MINUTE_SECONDS)
         self._kept_at = -float(_HOUR_SECONDS)
         self._told_at = -float(_TELL_SECONDS)
-        self._clocks = (self.clock.now(), self.clock.monotonic())
-        self.is_clock_doubted = False
+        self.doubt = Doubt(self.clock)
+        if self.database.read_sync(clocks.was_moved, self.clock.now()):
+            self.doubt.begin(was_away=True)
 
     # -- starting and stopping ---------------------------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class Node:
     async def _metrics(self, request: web.Request) -> web.Response:
         now, names_peers = self.clock.now(), self.config.listen.metrics_peers
         await watch.measure(self.config.data_dir, self.database, self.here, now, names_peers=names_peers)
-        metrics.clock_doubted.set(self.is_clock_doubted)
+        metrics.clock_doubted.set(self.doubt.is_there)
         return web.Response(body=generate_latest(metrics.REGISTRY), content_type="text/plain")
 
     # -- what time brings --------------------------------------------------------------------------------------------
@@ -315,7 +316,8 @@ class Node:
     async def tick(self) -> None:
         """Every few seconds: deliver; every minute: clocks; every hour: keys, bundle, sessions."""
         self.worker.wake()
-        self._compare_clocks()
+        self.doubt.look()
+        await self.doubt.settle(self.database, self.here, self.worker if self.place.works else None)
         at = self.clock.monotonic()
         is_minute = at - self._swept_at >= _MINUTE_SECONDS
         if is_minute or self.neighbours.is_deaf:
@@ -333,15 +335,6 @@ class Node:
             self._kept_at = at
             await self.keep_house()
 
-    def _compare_clocks(self) -> None:
-        """A wall clock that was set is noticed: reminders go on, what destroys waits."""
-        now, monotonic = self.clock.now(), self.clock.monotonic()
-        wall = (now - self._clocks[0]).total_seconds()
-        if not is_clock_trustworthy(wall, monotonic - self._clocks[1]):
-            self.is_clock_doubted = True
-            log.warning("clock_doubted", seconds=int(wall))
-        self._clocks = (now, monotonic)
-
     async def sweep(self) -> dict[str, int]:
         """Everything that is due, until nothing is. Returns how much of each."""
         counts: dict[str, int] = {}
@@ -358,11 +351,11 @@ class Node:
             ("erasures", sweeps.miss_erasures),
             ("gaps", sweeps.ask_for_gaps),
         ]
-        if not self.is_clock_doubted:
+        if not self.doubt.is_there:
             jobs.append(("consents", sweeps.end_consents))
         for name, job in jobs:
             counts[name] = await self._exhaust(job, self.here, self.clock.now())
-        if not self.is_clock_doubted:
+        if not self.doubt.is_there:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
         await self.worker.send_confirmations()
         counts["filed"] = await self._file()
@@ -397,7 +390,7 @@ class Node:
             await filing.empty(self.depot)
             self.here.keystore.forget_local()
             await self.database.write(_in_turn, retiring.certify, self.here, now, overwritten)
-        if not self.is_clock_doubted:
+        if not self.doubt.is_there:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, now)
         return counts
 
@@ -459,9 +452,11 @@ class Node:
         await self.worker.announce()
         await self.worker.freshen_all()
         if await self.database.read(retiring.is_retiring):
-            if not self.is_clock_doubted:
+            if not self.doubt.is_there:
                 self.here.keystore.destroy_old(now)
             return
+        if not self.doubt.is_there:
+            await self.database.write(clocks.note, now)
         jobs: list[tuple[Callable[..., int], tuple[object, ...]]] = [
             (audit.join, (now,)),
             (signin.purge, (self.real.now(),)),
@@ -483,7 +478,7 @@ class Node:
         await self.worker.say_alive()
         for tried in (alerts.test_paths, drills.watch_incoming, drills.plan):
             await self.database.write_bulk(_in_turn, tried, self.here, now)
-        if not self.is_clock_doubted:
+        if not self.doubt.is_there:
             self.here.keystore.destroy_old(now)
         try:
             await filing.clear(self.database, self.depot)
@@ -498,8 +493,8 @@ class Node:
 
     async def rest(self) -> dict[str, int]:
         """For the demonstration: do whatever is due and deliver whatever can go, until nothing moves."""
-        self._compare_clocks()
-        self.is_clock_doubted = False
+        self.doubt.look()
+        self.doubt.forget()
         await self.keep_house()
         counts = await self.sweep()
         counts["delivered"] = 0

@@ -34,15 +34,15 @@ class Scheduler:
 
     def __init__(self, tick: Callable[[], Awaitable[None]]) -> None:
         self._tick = tick
-        self._last = time.monotonic()
+        self._last = self._begun = time.monotonic()
         self._running = asyncio.Lock()
         self._scheduler = AsyncIOScheduler()
         self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Tick at once, then regularly."""
-        self._last = time.monotonic()
-        self._scheduler.add_job(
+        self._last = self._begun = time.monotonic()
+        self._job = self._scheduler.add_job(
             self._run,
             "interval",
             seconds=TICK_SECONDS,
@@ -64,6 +64,7 @@ class Scheduler:
             pass
 
     async def _run(self) -> None:
+        self._begun = time.monotonic()
         if self._running.locked():
             return
         async with self._running:
@@ -79,9 +80,16 @@ class Scheduler:
                 self._last = time.monotonic()
                 metrics.last_tick.set_to_current_time()
 
+    def nudge(self) -> None:
+        """The next tick comes now if it is overdue: a wall clock that was set back would keep it waiting until then."""
+        if time.monotonic() - self._begun > 2 * TICK_SECONDS and not self._running.locked():
+            self._begun = time.monotonic()
+            self._job.modify(next_run_time=datetime.now(UTC))
+
     async def _watchdog(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            self.nudge()
             if is_stuck(self._last, time.monotonic()):
                 log.error("scheduler_stuck", seconds=int(time.monotonic() - self._last))
                 sys.stdout.flush()

@@ -26,6 +26,12 @@ GRACE_DAYS: Final = 7
 DUE_MINUTES: Final = 9 * 60
 #: Wall and monotonic clocks that part by more are in doubt.
 CLOCK_DOUBT_SECONDS: Final = 120
+#: A node that was off for longer cannot tell its absence from a clock that was set.
+CLOCK_JUMP_HOURS: Final = 48
+#: What another agency signs is about as old as a message is under way.
+CLOCK_AGREES_SECONDS: Final = 300
+#: One may be wrong by itself.
+CLOCK_AGENCIES: Final = 2
 #: Tries to reach one number in any seven days.
 TRIES_PER_WEEK: Final = 2
 
@@ -204,3 +210,13 @@ def contact_by(last_contact: datetime, risk: Risk) -> datetime:
 def is_clock_trustworthy(wall_seconds: float, monotonic_seconds: float) -> bool:
     """Whether two clocks agree on how long it was since they were last read together."""
     return abs(wall_seconds - monotonic_seconds) <= CLOCK_DOUBT_SECONDS
+
+
+def is_clock_confirmed(ahead_seconds: Collection[int], *, needed: int = CLOCK_AGENCIES, by_person: bool) -> bool:
+    """Whether a clock in doubt may be believed again: enough agencies agree, not fewer than differ, or a person looked.
+
+    `ahead_seconds`: of each agency that has signed its time since, how far it is ahead. `needed`: how many have to
+    agree with a clock that was seen to be set; after a mere absence one is enough.
+    """
+    agree = sum(abs(seconds) <= CLOCK_AGREES_SECONDS for seconds in ahead_seconds)
+    return by_person or agree >= max(needed, len(ahead_seconds) - agree)

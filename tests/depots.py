@@ -47,8 +47,8 @@ class Memory:
             raise self.failure
 
 
-class _Database:
-    """What filing uses of a node's database, on the store of an agency of the tests."""
+class Rooms:
+    """What those who ask a node's database see of it, on the store of an agency of the tests."""
 
     def __init__(self, agency: Agency) -> None:
         self._store = agency.store
@@ -56,7 +56,7 @@ class _Database:
     async def read(self, fn: Callable[..., Any], *args: Any) -> Any:
         return self._store.read(fn, *args)
 
-    write_bulk = read
+    write = write_bulk = read
 
 
 def give_depot(agency: Agency) -> Memory:
@@ -72,7 +72,7 @@ def file(agency: Agency, how: Callable[[Any, Depot], Awaitable[int]] = filing.pu
     assert depot is not None
 
     async def act() -> int:
-        return await how(_Database(agency), depot)
+        return await how(Rooms(agency), depot)
 
     while done := asyncio.run(act()):
         total += done

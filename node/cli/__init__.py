@@ -53,6 +53,7 @@ for command in (
     keys.keys,
     guard.lock,
     guard.unlock,
+    guard.clock_confirm,
     leaving.retire,
     trail.audit,
     keep.backup,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`staffetta lock` and `unlock`: for whoever is at the node's own machine, whether it runs or not."""
+"""`staffetta lock`, `unlock` and `clock-confirm`: for whoever is at the node's own machine, whether it runs or not."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def unlock(settings: Settings) -> None:
     was_locked = _at_the_machine(settings, "/api/v1/local/unlock", "was_locked", locks.unlock)
     text = "People can sign in again." if was_locked else "The node was not locked. Nothing was changed."
     show({"locked": False, "was_locked": was_locked}, as_json=settings.as_json, text=text)
+
+
+@click.command("clock-confirm")
+@pass_settings
+def clock_confirm(settings: Settings) -> None:
+    """After the clock was set: you have looked at a watch, and this machine's time is right.
+
+    Until then, or until two other agencies sign the same time, nothing is erased, expired or destroyed by time.
+    """
+    at = Client(settings.data_dir).post("/api/v1/local/clock")["confirmed"]
+    show({"confirmed": at}, as_json=settings.as_json, text=f"The clock is believed again: {at}")
 
 
 def _at_the_machine(settings: Settings, path: str, field: str, decide: Callable[..., T]) -> Any:

@@ -50,6 +50,7 @@ REQUESTS_UNDER_WAY: Final = 2
 LOOK_SECONDS: Final = 2.0
 #: With whom something is open and from whom nothing came for so long, a sign of life is exchanged.
 LIFE_SIGN: Final = timedelta(hours=20)
+_CLOCK_SLACK: Final = timedelta(minutes=5)
 #: Agencies that are told of a new address at the same time.
 ANNOUNCED_AT_ONCE: Final = 8
 #: A bundle is fetched again at most this often for one agency; one that could not be fetched, after the second.
@@ -353,6 +354,15 @@ class Worker:
         except NodeError as error:
             log.warning("hello_postponed", code=error.code)
 
+    async def start_over(self) -> None:
+        """The clock was set: nothing waits for a moment of the clock before. Agencies are asked for their time."""
+        try:
+            await self._database.write(outbox.forget_back_offs)
+            await self._database.write(outbox.free_leases, self._database.slot)
+        except NodeError as error:
+            log.warning("hello_postponed", code=error.code)
+        await self.say_hello()
+
     async def say_alive(self) -> None:
         """A sign of life to those who share something open with us and have heard nothing else for most of a day.
 
@@ -396,7 +406,8 @@ def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found:
 _QUEUED = agencies.c.agency.in_(
     select(outbox_rows.c.peer)
     .join(messages, messages.c.id == outbox_rows.c.message_id)
-    .where(messages.c.type == MessageType.HELLO)
+    # One that was written by a clock that was wrong may not be taken for long.
+    .where(messages.c.type == MessageType.HELLO, messages.c.created_at <= bindparam("fresh"))
 )
 _OPEN_WITH = agencies.c.agency.in_(select(threads.c.peer).where(threads.c.open.is_(True)))
 #: One that has never reached us may have tried for days; one that was silent for longer than a message lives, not.
@@ -411,9 +422,10 @@ _SILENT = Question(select(agencies.c.agency).where(_OPEN_WITH, agencies.c.heard_
 def _say_hello(db: Connection, here: Here, now: datetime, not_heard_since: datetime | None = None) -> None:
     bundle_at = int(get_setting(db, "bundle_at") or "0")
     if not_heard_since is not None:
-        to_tell = _SILENT.all(db, {"since": not_heard_since})
+        to_tell = _SILENT.all(db, {"since": not_heard_since, "fresh": now + _CLOCK_SLACK})
     else:
-        to_tell = _MAY_HAVE.all(db, {"since": now - timedelta(days=MESSAGE_LIFE_DAYS)})
+        recent = now - timedelta(days=MESSAGE_LIFE_DAYS)
+        to_tell = _MAY_HAVE.all(db, {"since": recent, "fresh": now + _CLOCK_SLACK})
     for row in to_tell:
         member = here.directory.members.get(row.agency)
         if member is not None and member.standing == "verified":

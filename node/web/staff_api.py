@@ -14,7 +14,7 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from node.exchange import peers
-from node.office import audit, desks, lock, passkeys, setup, signin, staff, tasks
+from node.office import audit, clocks, desks, lock, passkeys, setup, signin, staff, tasks
 from node.office import root as roots
 from node.office.actor import Actor
 from node.storage.here import Here
@@ -335,6 +335,16 @@ async def unlock_node(call: Call) -> Any:
     return {"locked": False, "was_locked": await call.do(lock.unlock)}
 
 
+async def show_clock(call: Call) -> Any:
+    call.actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
+    return await call.read(clocks.state, call.now)
+
+
+async def confirm_clock(call: Call) -> Any:
+    """By who may, signed in, or by the node's own user through its socket, as the node."""
+    return {"confirmed": await call.do(clocks.confirm)}
+
+
 async def show_keys(call: Call) -> Any:
     return await call.read(roots.status, call.services.here, call.actor, call.now)
 
@@ -431,6 +441,9 @@ ROUTES: Final = [
     Route("POST", "/node/lock", lock_node, "Lock the node: everybody is out, it goes on receiving"),
     Route("POST", "/local/lock", lock_node, "The same, on the node's own machine", is_open=True, local_only=True),
     Route("POST", "/local/unlock", unlock_node, "Open a locked node again", is_open=True, local_only=True),
+    Route("GET", "/node/clock", show_clock, "Whether the clock is in doubt"),
+    Route("POST", "/node/clock", confirm_clock, "Somebody has looked at a watch: the clock is right"),
+    Route("POST", "/local/clock", confirm_clock, "The same, on the node's own machine", is_open=True, local_only=True),
     Route("GET", "/keys", show_keys, "The agency's keys, and when each ends"),
     Route("POST", "/keys/renew", renew_keys, "Certificates for thirteen months, by the root", Root, local_only=True),
     Route("POST", "/keys/succeed", succeed_root, "A new root, signed by the old one", Successor, local_only=True),

@@ -234,6 +234,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/refused"): {"adam", "sara"},
     ("GET", "/lock"): {"adam"},
     ("POST", "/lock"): {"adam"},
+    ("POST", "/clock"): {"adam"},
     ("GET", "/retire"): {"adam"},
     ("POST", "/retire"): {"adam"},
     ("POST", "/retire/agree"): {"adam"},

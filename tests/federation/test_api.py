@@ -199,9 +199,10 @@ def test_only_who_runs_the_agency_locks_it_or_signs_everybody_out(
 ) -> None:
     for role, person in people.items():
         if role not in ("administrator", "director"):
-            for path in ("/node/lock", "/staff/signout"):
+            for path in ("/node/lock", "/node/clock", "/staff/signout"):
                 assert refusal(person, "POST", path, {}) == "forbidden", role
-            assert refusal(person, "POST", "/local/lock", {}) == "not-found", "only on the node's own machine"
+            for path in ("/local/lock", "/local/clock"):
+                assert refusal(person, "POST", path, {}) == "not-found", "only on the node's own machine"
     assert pair[0].client.get("/api/v1/session")["roles"], "nobody was signed out"
 
 
@@ -319,7 +320,8 @@ ELSEWHERE = {
     "/backstop/{card}/take-over",
     "/cases/{case}/backstop", "/desks/{desk}/channels", "/desks/{desk}/duty",
     "/desks/{desk}/duty/{turn}/remove", "/followups/{followup}/decide", "/outside-alerts", "/outside-alerts/{alert}",
-    "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/staff/signout", "/alerts",
+    "/outside-alerts/{alert}/acts", "/keys/renew", "/keys/succeed", "/node/lock", "/node/clock",
+    "/staff/signout", "/alerts",
 }  # fmt: skip
 
 

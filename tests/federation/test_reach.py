@@ -209,10 +209,18 @@ def test_a_clock_that_jumps_is_noticed_and_the_node_goes_on_receiving(
         wait_for(lambda: "staffetta_clock_doubted 1.0" in counted())
         sent = one.client.post("/api/v1/refer", {"form": form(other)})["referral"]
         wait_for(lambda: (sent,) in other.rows("SELECT id FROM referrals"))  # noqa: B023
+    jump("+3h")
+    wait_for(lambda: "staffetta_clock_offset_seconds -10" in counted(), 60)
+    wait_for(lambda: "clock-differs" in run(other.folder, "--json", "clock-confirm").stdout, 60)
+    # Set right again it goes on without a restart: as soon as two agencies sign the same time, or somebody has looked.
+    jump("+0")
+    wait_for(lambda: run(other.folder, "clock-confirm").returncode == 0, 60)
+    wait_for(lambda: "staffetta_clock_doubted 0.0" in counted())
+    assert "clock-trusted" in run(other.folder, "--json", "clock-confirm").stdout
     other.stop()
     other.begin()
     assert other.wait()
     wait_for(lambda: "staffetta_last_tick_seconds 1" in counted())
     assert "staffetta_clock_doubted 0.0" in counted()
     events = [line.get("event") for line in map(json.loads, Path(other.log.name).read_text().splitlines())]
-    assert "clock_doubted" in events and "tick_failed" not in events
+    assert "clock_doubted" in events and "clock_trusted" in events and "tick_failed" not in events

@@ -240,3 +240,25 @@ def test_clocks_that_part_are_doubted(wall: float, monotonic: float, trusted: bo
 def test_a_rung_knows_its_time() -> None:
     at = datetime(2027, 3, 1, tzinfo=UTC)
     assert Rung("due", at, Audience.ASSIGNED) == Rung("due", at, Audience.ASSIGNED, backstop=False)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "needed", "by_person", "believed"),
+    [
+        ([], 2, False, False),
+        ([], 2, True, True),
+        ([0], 2, False, False),
+        ([0], 1, False, True),
+        ([300, -300], 2, False, True),
+        ([0, 301], 2, False, False),
+        ([0, 0, 9_000], 2, False, True),
+        ([0, 0, 9_000, 9_000, 9_000], 2, False, False),
+        ([0, 9_000], 1, False, True),
+        ([0, 9_000, 9_000], 1, False, False),
+        ([9_000, 9_000], 1, True, True),
+    ],
+)
+def test_a_clock_in_doubt_is_believed_when_enough_agree(
+    ahead: list[int], needed: int, by_person: bool, believed: bool
+) -> None:
+    assert followup.is_clock_confirmed(ahead, needed=needed, by_person=by_person) is believed

@@ -33,7 +33,7 @@ from node.casework import (
     show,
     silence,
 )
-from node.office import staff, tasks
+from node.office import clocks, staff, tasks
 from node.storage.here import Here
 from node.storage.tables import FollowupKind, messages, referrals, releases, withdrawals
 from node.storage.tables import cases as case_rows
@@ -155,6 +155,8 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return "/away"
     if kind == capacity.TASK:
         return f"/capacity/{subject}"
+    if kind == clocks.TASK:
+        return "/lock"
     if kind == "sign-in-codes":
         return "/me"
     if kind in (consents.OUTSIDE_TASK, "erasure-missing"):

@@ -7,14 +7,20 @@ from typing import Final
 
 from aiohttp import web
 
-from node.office import lock, signin
+from node.office import clocks, lock, signin
 from node.web.pages.page import Page, Visit, go
 from protocol.codes import Role
 
 
 async def show_lock(visit: Visit) -> web.StreamResponse:
     visit.actor.require_role(Role.ADMINISTRATOR, Role.DIRECTOR)
-    return visit.page("lock.html", visit.say("In an emergency"))
+    clock = await visit.read(clocks.state, visit.now)
+    return visit.page("lock.html", visit.say("In an emergency"), clock=clock)
+
+
+async def confirm_clock(visit: Visit) -> web.StreamResponse:
+    await visit.do(clocks.confirm)
+    return go("/lock?done=saved")
 
 
 async def lock_node(visit: Visit) -> web.StreamResponse:
@@ -32,5 +38,6 @@ async def sign_everybody_out(visit: Visit) -> web.StreamResponse:
 
 PAGES: Final = [
     Page("/lock", show_lock, lock_node),
+    Page("/clock", None, confirm_clock, again=show_lock),
     Page("/signout/everybody", None, sign_everybody_out, again=show_lock),
 ]

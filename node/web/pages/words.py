@@ -225,6 +225,7 @@ TASK: Final = {
     "alert-path-silent": N_("No daily test has come from an agency. Telephone the agency and the administrator."),
     "alert-drill": N_("Once a month: try the way to a liaison together, by telephone and on the page."),
     "node-restored": N_("The node was restored from a backup. Tell everybody: what was done here after it is missing."),
+    "clock-doubted": N_("The clock of the server was set. Look whether it is right, and say so."),
     "sign-in-codes": N_("Somebody typed your passphrase but wrong codes. If it was not you, change it now."),
 }
 ALERT_CATEGORY: Final = {
