@@ -197,7 +197,9 @@ def sweep(agency: Agency, now: datetime) -> None:
 
 
 def open_tasks(agency: Agency) -> list[str]:
-    query = select(tasks.c.kind).where(tasks.c.closed_at.is_(None)).order_by(tasks.c.kind)
+    """Their kinds, but for what the other agency has answered: that waits for who sent it, restored or not."""
+    is_open = tasks.c.closed_at.is_(None) & (tasks.c.kind != "answered")
+    query = select(tasks.c.kind).where(is_open).order_by(tasks.c.kind)
     return agency.store.read(lambda db: list(db.execute(query).scalars()))
 
 
