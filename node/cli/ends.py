@@ -53,6 +53,51 @@ def alert(story: Story) -> None:
     story.tell.check("a test went through the path to the liaison by itself", bool(paths[0]["tested_at"]))
 
 
+#: As it is agreed to in one sentence; a real one is asked on its page, told back, and for one matter only.
+RELEASED: dict[str, Any] = {
+    "days": 7,
+    "details": {
+        "collected": "oral",
+        "explained_in": "en",
+        "notice_language": "en",
+        "notice_version": "1",
+        "limits_told_first": True,
+        "told_back": True,
+    },
+}
+
+
+def alert_about(story: Story) -> None:
+    story.tell.step("An alert about a person who is described and not named, on her own release for this one matter")
+    sender, duty = story.cast[0]["caseworker"], story.cast[2]["duty"]
+    draft = {
+        **ALERT,
+        "urgency": "Expected",
+        "desk": story.ngo.desk,
+        "case": sender.post("/api/v1/cases", {"desk": story.ngo.desk})["id"],
+        "agency": story.police.agency,
+        "peer_desk": story.police.desk,
+        "form": "pseudonymous-person",
+        "guess": False,
+        "person": {"identity": {"description": "About twenty, with a red scarf."}},
+    }
+    known = [row["id"] for row in duty.get("/api/v1/alerts")["alerts"]]
+    refused = story.ngo.refused("POST", "/api/v1/alert-drafts", draft)
+    story.tell.check("without a release, or another basis, it is not even prepared", refused.status == 422)
+    prepared = sender.post("/api/v1/alert-drafts", {**draft, "consent": RELEASED})["draft"]
+    before = sender.get(f"/api/v1/alert-drafts/{prepared}")
+    story.tell.check(
+        "prepared and shown, and nothing has left", [row["id"] for row in duty.get("/api/v1/alerts")["alerts"]] == known
+    )
+    alert = sender.post(f"/api/v1/alert-drafts/{prepared}/send")["alert"]
+    story.wait("the alert is delivered", lambda: bool(_alert(sender, alert)["delivered_at"]))
+    shown = duty.get(f"/api/v1/alerts/{alert}")
+    story.tell.check("the liaison reads exactly what was shown before", shown["said"][0]["person"] == before["person"])
+    story.tell.check("on her own release, and of no case", shown["basis"] == "consent" and shown["case_id"] is None)
+    duty.post(f"/api/v1/alerts/{alert}/acts", {"action": "acknowledge"})
+    story.wait("the sender sees it", lambda: _alert(sender, alert)["status"] == "acknowledged")
+
+
 def _alert(client: Client, alert: str) -> dict[str, Any]:
     rows = client.get("/api/v1/alerts")["alerts"]
     found: dict[str, Any] = next(row for row in rows if row["id"] == alert)

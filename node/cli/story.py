@@ -40,6 +40,7 @@ def play(agencies: list[DemoAgency], form_path: Path, teller: Teller, *, as_json
     story.liaison()
     story.people()
     ends.alert(story)
+    ends.alert_about(story)
     ends.programme(story)
     story.search(needles)
 
