@@ -371,6 +371,7 @@ NOTICED: Final = {
     unbounded_back_off: 27,
     early_erasure: 8,
     consent_is_asked_once: 17,
+    rung_is_not_remembered: 18,
     poison_loses_its_place: 24,
     order_is_ignored: 68,
     waiting_is_forgotten: 11,
