@@ -845,10 +845,14 @@ def check_tasks(world: World, node: Node) -> None:
     # What follows a message that was lost, or at which our own code failed, may not be possible.
     lost = messages.c.state.in_(("expired", "withheld")) | (messages.c.receipt_code == number_of("internal"))
     failed = select(messages.c.id).where(lost)
+    # One that came before its turn was acknowledged already when our own code failed at it.
+    poisoned = [message for message, is_poison in world.poisoned.items() if is_poison]
+    broken = select(messages.c.id).where(messages.c.id.in_(poisoned))
     for row in node.rows(ours.where(messages.c.agency == node.here.agency)):
         if row.state == "rejected":
             code = code_of(row.receipt_code)
-            is_honest = code in HONEST or bool(node.rows(failed.where(messages.c.thread_id == row.thread_id)))
+            of_thread = messages.c.thread_id == row.thread_id
+            is_honest = code in HONEST or bool(node.rows(failed.where(of_thread)) or node.rows(broken.where(of_thread)))
             need(is_honest, "honest nodes are refused only what the other cannot know", code=code, type=row.type)
         if row.state in ("rejected", "expired", "unreadable", "reseal-needed", "withheld"):
             # A sign of life that nobody took is said again by itself, and silence has a task of its own.

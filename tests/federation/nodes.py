@@ -100,7 +100,8 @@ class RealNode(DemoAgency):
         if fault is not None:
             environment[faults.VARIABLE] = fault
         words = ("serve", *self.options)
-        if given:  # the system's loader reads them too
+        # The system's loader reads what is given, and what reads its certificates when it is loaded has been loaded.
+        if given or "SSL_CERT_FILE" in environment:
             command = [sys.executable, "-m", "node", "--data", str(self.folder), *words]
             self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment, cwd=self.folder)
             return
