@@ -16,9 +16,21 @@ from node.office.audit import Entry
 from node.storage.here import NODE, Here
 from node.storage.rows import Change, Pending
 from node.storage.tables import referrals, threads
+from node.storage.tables import tasks as task_rows
 from protocol.codes import MessageType, ReceiptStatus, Role, Status
 from protocol.messages import Content
+from protocol.referral import Attention
 
+#: Nobody need telephone any more.
+_DELIVERED_AT_LAST = Change(
+    update(task_rows)
+    .where(
+        task_rows.c.kind == Attention.UNDELIVERED,
+        task_rows.c.subject_id.in_(bindparam("referrals", expanding=True)),
+        task_rows.c.closed_at.is_(None),
+    )
+    .values(closed_at=bindparam("now"), closed_by=NODE)
+)
 _RECEIVED = Change(
     update(referrals)
     .where(referrals.c.id == bindparam("referral"), referrals.c.status == Status.REQUESTED)
@@ -71,6 +83,7 @@ class Mail:
         ]
         if delivered:
             _RECEIVED.run(db, *delivered)
+            _DELIVERED_AT_LAST.run(db, {"referrals": [m["referral"] for m in delivered], "now": now})
         for message in messages:
             if message.status is ReceiptStatus.DELIVERED and message.type is MessageType.ALERT_RAISE:
                 alerts.delivered(db, message.message_id, message.at)

@@ -55,7 +55,7 @@ from protocol.messages import (
     Threaded,
     parse,
 )
-from protocol.referral import FINAL, Action, Party, State, View
+from protocol.referral import FINAL, Action, Attention, Party, State, View
 
 #: What the other side learns of a reason, sealed in this section.
 ANSWER_SECTION: Final = Section.SERVICE
@@ -661,6 +661,9 @@ def store(db: Connection, row: Any, values: Mapping[str, Any], now: datetime) ->
     )
     if changed.rowcount != 1:
         raise LocalError("changed-meanwhile", "Somebody has answered this meanwhile. Look at its present state first.")
+    if row.attention is not None:
+        for past in {Attention.UNDELIVERED, Attention.OVERDUE} - {attention}:
+            tasks.close_task(db, now, past, row.id, NODE)
 
 
 def view_of(row: Mapping[str, Any], state: State) -> View:

@@ -10,15 +10,20 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
+from node.office import audit
 from node.office.actor import Actor
+from node.storage.here import Here
 from node.storage.rows import Change, Question, Upsert, upsert, waiting
 from node.storage.tables import notices, tasks
 from protocol import crypto
 from protocol.codes import Role
+from protocol.errors import LocalError
 
 #: A list that a person reads; more is a matter for the supervisor's overview.
 LIST_MAX: Final = 200
 _TOLD: Final = "told"
+#: Kinds that no act ends: a message that did not get through, an alarm, a node that was restored.
+_BY_WORD: Final = ("message-", "alarm-", "node-restored")
 #: What came with a message and is done when a person of its desk has read it: a question, a correction, somebody who
 #: comes along to a person whom the desk has taken on already.
 COMES_ALONG: Final = "comes-along"
@@ -110,6 +115,20 @@ def list_tasks(db: Connection, actor: Actor) -> list[dict[str, Any]]:
     )
     query = select(tasks).where(tasks.c.closed_at.is_(None), mine).order_by(tasks.c.created_at).limit(LIST_MAX)
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def is_by_word(kind: str) -> bool:
+    """Whether such a task is done when somebody says so: nothing else could show that people have looked and spoken."""
+    return kind.startswith(_BY_WORD)
+
+
+def settle(db: Connection, here: Here, actor: Actor, now: datetime, *, task_id: str) -> None:
+    """She has looked, and has done what there was to do. Raises LocalError `unknown-task`."""
+    task = next((task for task in list_tasks(db, actor) if task["id"] == task_id), None)
+    if task is None or not is_by_word(str(task["kind"])):
+        raise LocalError("unknown-task", "There is no such thing for you to do. Somebody may have been faster.")
+    close_task(db, now, task["kind"], task["subject_id"], actor.staff_id)
+    audit.record(db, now, actor.staff_id, "task.done", task["subject_id"])
 
 
 def open_for(db: Connection, subject_ids: Collection[str]) -> dict[str, str]:

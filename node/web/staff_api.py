@@ -396,6 +396,11 @@ async def list_tasks(call: Call) -> Any:
     return {"tasks": await call.read(tasks.list_tasks, call.actor)}
 
 
+async def settle_task(call: Call) -> Any:
+    await call.do(tasks.settle, task_id=call.params["task"])
+    return {}
+
+
 async def list_notices(call: Call) -> Any:
     return {"notices": await call.read(tasks.notices_for, call.actor)}
 
@@ -450,6 +455,7 @@ ROUTES: Final = [
     Route("GET", "/audit", list_audit, "Read the trail"),
     Route("GET", "/audit/verify", verify_audit, "Check the trail"),
     Route("GET", "/tasks", list_tasks, "What waits for me"),
+    Route("POST", "/tasks/{task}/done", settle_task, "What no act ends: somebody has seen to it"),
     Route("GET", "/notices", list_notices, "Whether there is something to read"),
     Route("POST", "/notices/read", read_notices, "I have read it"),
     Route(

@@ -53,7 +53,7 @@ def test_no_page_answers_somebody_who_is_not_signed_in(network: Network, page: o
 #: tried below with real ids. `writer`: the draft of one person. `elsewhere`: tried in the test that makes such a thing.
 RULES: dict[str, set[str]] = {
     "own": {
-        "/", "/signout", "/events", "/help",
+        "/", "/signout", "/events", "/help", "/tasks/{task}/done",
         "/me", "/me/passphrase", "/me/codes", "/me/channels", "/me/channels/{channel}/{act}", "/me/hours",
          "/me/language", "/me/zone", "/me/sessions/{session}/end",
         "/me/sessions/end", "/me/passkeys", "/me/passkeys/options", "/me/passkeys/{passkey}/remove",

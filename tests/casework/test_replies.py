@@ -159,3 +159,22 @@ def test_a_move_has_a_time_a_place_and_a_word_or_none_of_them(pair: tuple[Agency
     for agency in pair:
         agency.store.write(sweeps.attend, agency.here, late)
         assert "overdue" in agency.store.read(kinds_for, sent), "both ends look for her"
+
+
+def test_what_was_late_waits_no_more_when_it_has_been_done(pair: tuple[Agency, Agency]) -> None:
+    """A receipt that comes after all, an answer that comes after all: nobody need telephone."""
+    ngo, shelter = pair
+    sent = refer(ngo, shelter)
+    late = START + timedelta(days=5)
+    ngo.store.write(sweeps.attend, ngo.here, late)
+    assert "undelivered" in ngo.store.read(kinds_for, sent)
+    settle_all(pair, late)
+    assert "undelivered" not in ngo.store.read(kinds_for, sent)
+    later = late + timedelta(days=6)
+    for agency in pair:
+        agency.store.write(sweeps.attend, agency.here, later)
+        assert "overdue" in agency.store.read(kinds_for, sent)
+    shelter.do(referrals.act, later, referral_id=sent, action=Action.ACCEPT)
+    settle_all(pair, later)
+    for agency in pair:
+        assert not {"overdue", "undelivered"} & agency.store.read(kinds_for, sent)

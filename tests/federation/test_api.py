@@ -248,7 +248,7 @@ def test_each_act_of_the_house_is_for_its_roles(
 OWN = {
     "/session", "/session/codes", "/session/zone", "/tasks", "/notices", "/notices/read", "/passkeys",
     "/passkeys/options", "/passkeys/{passkey}/remove", "/channels", "/channels/hours", "/channels/{channel}/first",
-    "/channels/{channel}/remove", "/channels/{channel}/test",
+    "/channels/{channel}/remove", "/channels/{channel}/test", "/tasks/{task}/done",
 }  # fmt: skip
 #: What everybody of an agency may know of it: its people, desks, peers, what is not delivered, how it works.
 HOUSE = {"/outside/desks", "/staff", "/desks", "/peers", "/outbox", "/ways", "/alert-paths"}

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from node.office import tasks
 from node.office.actor import Actor
 from protocol.codes import Role
+from protocol.errors import LocalError
 from tests.office.house import START, Office
 
 DESK, OTHER_DESK, SUBJECT = "a" * 32, "b" * 32, "c" * 32
@@ -34,6 +37,29 @@ def test_a_task_is_seen_by_its_desk_its_person_or_its_role_and_by_nobody_else(of
 
     assert (seen(MEMBER), seen(STRANGER), seen(SUPERVISOR)) == (["1"], ["2"], ["3"])
     assert seen(Actor("9" * 32)) == []
+
+
+@pytest.mark.parametrize("kind", ["message-rejected", "alarm-gap", "node-restored"])
+def test_what_no_act_ends_is_done_when_one_of_its_people_says_so(office: Office, kind: str) -> None:
+    office.write(tasks.open_task, START, kind, SUBJECT, role=Role.SUPERVISOR)
+    (task,) = office.read(tasks.list_tasks, SUPERVISOR)
+    for stranger in (MEMBER, STRANGER, Actor("9" * 32)):
+        with pytest.raises(LocalError) as caught:
+            office.write(tasks.settle, None, stranger, START, task_id=task["id"])
+        assert caught.value.code == "unknown-task"
+    office.write(tasks.settle, None, SUPERVISOR, START, task_id=task["id"])
+    assert office.read(tasks.list_tasks, SUPERVISOR) == []
+    with pytest.raises(LocalError):
+        office.write(tasks.settle, None, SUPERVISOR, START, task_id=task["id"])
+
+
+@pytest.mark.parametrize("kind", ["question", "overdue", "unmet", "followup-missed", "clock-doubted"])
+def test_what_an_act_ends_is_not_done_by_saying_so(office: Office, kind: str) -> None:
+    office.write(tasks.open_task, START, kind, SUBJECT, desk_id=DESK)
+    (task,) = office.read(tasks.list_tasks, MEMBER)
+    with pytest.raises(LocalError) as caught:
+        office.write(tasks.settle, None, MEMBER, START, task_id=task["id"])
+    assert caught.value.code == "unknown-task" and office.read(tasks.list_tasks, MEMBER)
 
 
 def test_many_tasks_are_one_notice_which_says_nothing_and_goes_when_read(office: Office) -> None:

@@ -67,7 +67,7 @@ async def home(visit: Visit) -> web.StreamResponse:
         of_cases = [*(r["case"] for r in (*waiting, *answered, *silent)), *(f["case_id"] for f in due)]
         return {
             "tasks": [
-                {**task, "link": _link(db, here, task)}
+                {**task, "link": _link(db, here, task), "by_word": tasks.is_by_word(str(task["kind"]))}
                 for task in mine
                 if not (task["kind"] in _SAID_ABOVE and task["subject_id"] in above)
             ],
@@ -176,6 +176,12 @@ def _referral_of(db: Connection, here: Here, message_id: str) -> str | None:
     agencies = [here.agency, *here.directory.members]
     query = select(messages.c.referral_id).where(messages.c.agency.in_(agencies), messages.c.id == message_id)
     return db.execute(query).scalar()
+
+
+async def settle(visit: Visit) -> web.StreamResponse:
+    """Something that is done when she says so."""
+    await visit.do(tasks.settle, task_id=visit.params["task"])
+    return go("/?done=saved")
 
 
 async def list_referrals(visit: Visit) -> web.StreamResponse:
@@ -311,6 +317,7 @@ async def search(visit: Visit) -> web.StreamResponse:
 
 PAGES: Final = [
     Page("/", home),
+    Page("/tasks/{task}/done", None, settle, again=home),
     Page("/referrals", list_referrals),
     Page("/followups", list_followups),
     Page("/followups/{followup}", show_followup, report_followup),
