@@ -303,7 +303,9 @@ def test_a_no_stays_on_the_first_page_until_somebody_goes_on_with_her(network: N
     irma.open_until(f"/referrals/{sent}", "Your turn.")
     full = {"action": "reject", "reason": "no-capacity", "text": "Full until spring, invented."}
     harbour.client("irma").post(f"/api/v1/referrals/{sent}/acts", full)
-    carla.open_until("/", "Find somebody else")
+    carla.open_until(f"/referrals/{sent}", "Who goes on with her?")
+    carla.open("/")
+    assert carla.sees("Find somebody else")
     link = carla.page.locator(f"main a[href='/referrals/{sent}']")
     assert link.count() == 1, "said once"
     link.click()
