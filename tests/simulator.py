@@ -847,7 +847,7 @@ def check_tasks(world: World, node: Node) -> None:
     failed = select(messages.c.id).where(lost)
     # One that came before its turn was acknowledged already when our own code failed at it.
     poisoned = [message for message, is_poison in world.poisoned.items() if is_poison]
-    broken = select(messages.c.id).where(messages.c.id.in_(poisoned))
+    broken = select(messages.c.id).where(messages.c.id.in_(poisoned), messages.c.agency == node.here.agency)
     for row in node.rows(ours.where(messages.c.agency == node.here.agency)):
         if row.state == "rejected":
             code = code_of(row.receipt_code)
