@@ -121,9 +121,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         node.log.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """For one module: while it is open, its event loop runs in this thread, where other tests want their own."""
+    """For this room alone: while it is open, its event loop runs in this thread, where other tests want their own."""
     with chromium() as opened:
         yield opened
 

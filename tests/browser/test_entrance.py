@@ -183,12 +183,11 @@ def test_whoever_goes_back_before_the_node_has_heard_of_it_sees_nothing(network:
 def test_leaving_works_without_javascript(network: Network, meet: Meet) -> None:
     hire(network, "lisa")
     lisa = meet(network.lantern, "lisa", java_script_enabled=False)
-    lisa.context.route(
-        "https://www.wikipedia.org/**", lambda route: route.fulfill(body=HARMLESS, content_type="text/html")
-    )
     lisa.open("/cases")
-    lisa.page.locator("button.leave").click()
-    lisa.page.wait_for_url("https://www.wikipedia.org/**")
+    # What is reached by being sent on is not intercepted, and from here there is no way to it.
+    with lisa.page.expect_event("requestfailed", lambda request: request.url.startswith("https://www.wikipedia.org/")):
+        lisa.page.locator("button.leave").click()
+    lisa.page.wait_for_url("chrome-error://**")
     lisa.page.go_back()
     assert lisa.page.title() == "Sign in · Staffetta"
 
