@@ -302,7 +302,8 @@ class Evening:
         self.guide.stop()
         shutil.rmtree(self.guide.data)
         assert "Now: staffetta" in self.guide.open_backup(f"staffetta restore {file}")
-        self.start(line)
+        self.guide.serve(self.unit("staffetta"))
+        self.guide.type("until staffetta unlock; do sleep 1; done")
         self.guide.sign_in("staffetta login")
         assert "single room" in self.guide.type(f"staffetta referral show {self.referral}")
 

@@ -109,6 +109,8 @@ def test_a_damaged_database(node: RealNode) -> None:
         ('[agency]\naddress = "http://elsewhere.invalid"\n', "https"),
         ('[log]\nlevel = "loud"\n', "level"),
         ("[listen\n", "staffetta.toml"),
+        ("[listen]\nport = 8470\n\n[listen]\nproxies = 1\n", "there is a section [listen] already"),
+        ('[erasures]\nalso = "elsewhere"\n', "whole path"),
     ],
 )
 def test_a_setting_that_is_wrong_stops_the_start(node: RealNode, setting: str, word: str) -> None:
