@@ -11,11 +11,11 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -51,6 +51,7 @@ from node.errors import ConfigError, NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient, is_loopback
 from node.exchange.worker import Worker
+from node.listing import Listing, places
 from node.neighbours import Neighbours
 from node.office import audit, clocks, notify, passkeys, post, setup, signin
 from node.office.bundle import make_bundle
@@ -90,6 +91,7 @@ log = structlog.get_logger(__name__)
 SOCKET_NAME: Final = "node.sock"
 _MINUTE_SECONDS: Final = 60
 _HOUR_SECONDS: Final = 3600
+_DAY_SECONDS: Final = 86_400
 _TELL_SECONDS: Final = 5
 #: Messages that are being handed over at once: a mail server that hangs must not keep the other people waiting.
 _SENDING: Final = 10
@@ -124,13 +126,16 @@ class Node:
         except BaseException:
             self.database.close()
             raise
+        self.listing = Listing(self.database, places(config, self.here.agency))
+        self.database.on_erasure = self._list_soon
         self.mail = Mail()
         self.client = client or HttpClient()
         self.worker = Worker(self.database, self.here, self.mail, self.client, self.clock, chance)
         self.here.wake = self.worker.wake
         self.here.wake_alerts = self.worker.wake_alerts
         self.here.tell = self._tell_soon
-        self._telling: set[asyncio.Task[None]] = set()
+        #: What was begun beside everything else, and is waited for at the end.
+        self._begun: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Semaphore(_SENDING)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.neighbours = Neighbours(self.database, self.here, self.worker, self.place, self._begin_telling)
@@ -166,6 +171,7 @@ class Node:
         self._swept_at = -float(_MINUTE_SECONDS)
         self._kept_at = -float(_HOUR_SECONDS)
         self._told_at = -float(_TELL_SECONDS)
+        self._tidied_at = -float(_DAY_SECONDS)
         self.doubt = Doubt(self.clock)
         if self.database.read_sync(clocks.was_moved, self.clock.now()):
             self.doubt.begin(was_away=True)
@@ -201,8 +207,8 @@ class Node:
         self._stop.set()
         self.worker.wake()
         await self.scheduler.stop()
-        if self._telling:
-            await asyncio.wait(self._telling)
+        if self._begun:
+            await asyncio.wait(self._begun)
         if self._working is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._working
@@ -334,6 +340,9 @@ class Node:
         if at - self._kept_at >= _HOUR_SECONDS:
             self._kept_at = at
             await self.keep_house()
+        if at - self._tidied_at >= _DAY_SECONDS:  # at the start too: it finds what a kill has left
+            self._tidied_at = at
+            await self.tidy()
 
     async def sweep(self) -> dict[str, int]:
         """Everything that is due, until nothing is. Returns how much of each."""
@@ -359,6 +368,7 @@ class Node:
             counts["expired"] = await self._exhaust(outbox.expire, self.here, self.mail, self.clock.now())
         await self.worker.send_confirmations()
         counts["filed"] = await self._file()
+        await self._follow()
         return counts
 
     async def _file(self) -> int:
@@ -376,9 +386,11 @@ class Node:
     async def overwrite(self) -> bool:
         """What was erased is gone from the disk too. True if that is proven, as it cannot be on PostgreSQL.
 
-        Raises DatabaseBusy, and StorageError when the depot cannot be used.
+        And it is listed where a backup that is restored finds it. Raises DatabaseBusy, and NodeError when the depot or
+        a list cannot be used.
         """
         await filing.clear(self.database, self.depot)
+        await self.listing.follow()
         return await self.database.checkpoint_truncate()
 
     async def _retire(self) -> dict[str, int]:
@@ -425,9 +437,26 @@ class Node:
 
     def _begin_telling(self) -> None:
         if not self._stop.is_set():
-            task = asyncio.create_task(self._tell_at_once())
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._begin(self._tell_at_once())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    def _list_soon(self) -> None:
+        """Something was erased: the lists outside of the database follow. May be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._begin_listing)
+
+    def _begin_listing(self) -> None:
+        self._begin(self._follow())
+
+    async def _follow(self) -> None:
+        try:
+            await self.listing.follow()
+        except NodeError as error:
+            log.warning("erasures_not_listed", code=error.code)
 
     async def _tell_at_once(self) -> None:
         try:
@@ -484,6 +513,14 @@ class Node:
             await filing.clear(self.database, self.depot)
         except NodeError as error:
             log.warning("files_not_filed", code=error.code)
+
+    async def tidy(self) -> int:
+        """What was left in the depot and nothing refers to is gone. Returns how many parts."""
+        try:
+            return await filing.tidy(self.database, self.depot)
+        except NodeError as error:
+            log.warning("files_not_filed", code=error.code)
+            return 0
 
     async def _keep_keys(self) -> None:
         """There is a fresh sealing key, and a bundle with it and our present address. Asks nobody outside."""

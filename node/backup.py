@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -30,15 +29,15 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from node import config, filing
+from node import config, filing, listing
 from node.errors import ConfigError, StorageFull
 from node.office import audit, roster, setup
 from node.office.staff import totp_aad
-from node.storage import archive, engines, files, migrate, revision, transfer
+from node.storage import archive, engines, files, ledger, migrate, revision, transfer
 from node.storage.database import Database
 from node.storage.keystore import Keystore
 from node.storage.settings import get_setting
-from node.storage.tables import cases, erasures, followups, messages, outbox, referrals, sessions, staff
+from node.storage.tables import cases, followups, messages, outbox, referrals, sessions, staff
 from protocol import crypto, identity
 from protocol.crypto import SigningKey
 from protocol.directory import Directory
@@ -86,7 +85,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
                 missing = filing.fill(db, filing.depot(data_dir))
                 db.execute(delete(sessions))
                 db.execute(update(outbox).values(lease_until=None))
-                ledger = _ledger(db)
+                erased = listing.known(db)
                 at_revision = revision.current(db) or ""
         finally:
             engine.dispose()
@@ -104,7 +103,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
         archive.read_again(sealed, secret, again)
         found = examine(again)
         target = folder / f"staffetta-{here.agency[:8]}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.backup"
-        files.replace_secret(folder / f"staffetta-{here.agency[:8]}-erasures.json", ledger)
+        ledger.add(ledger.place(folder, here.agency), erased)
         os.replace(sealed, target)
         files.sync_folder(folder)
     return Made(target, target.stat().st_size, found, _age_out(folder, now), missing)
@@ -171,11 +170,6 @@ def open_copy(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA secure_delete=ON"))
     return engine
-
-
-def _ledger(db: Connection) -> bytes:
-    rows = db.execute(select(erasures.c.agency, erasures.c.message_id, erasures.c.sections)).all()
-    return json.dumps([list(row) for row in rows]).encode()
 
 
 def _age_out(folder: Path, now: datetime) -> int:

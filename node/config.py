@@ -59,6 +59,12 @@ class Attachments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     store: str = ""
 
 
+class Erasures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`also`: a folder on another disk or machine where the list of what was erased is kept as well; a whole path."""
+
+    also: str = ""
+
+
 class Pages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The staff's pages. `leave_to`: the harmless site to which “leave now” goes.
 
@@ -93,6 +99,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     post: Post = Post()
     processes: Processes = Processes()
     attachments: Attachments = Attachments()
+    erasures: Erasures = Erasures()
     reach: Reach = Reach()
     log: Log = Log()
 
@@ -123,6 +130,12 @@ def load(data_dir: Path) -> Config:
     except FileNotFoundError:
         raise ConfigError("config-missing", f"There is no {path}. Run: staffetta init") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        twice = re.search(r"Cannot declare \('(\w+)',\) twice \(at line (\d+)", str(error))
+        if twice is not None:  # what a guide shows was put at the end, where the section was there already
+            raise ConfigError(
+                "config-twice",
+                f"{path}, line {twice[2]}: there is a section [{twice[1]}] already, further up. Write it there.",
+            ) from error
         raise ConfigError("config-unreadable", f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError("config-unreadable", f"{path} cannot be read. Check its owner and mode.") from error
@@ -135,6 +148,7 @@ def load(data_dir: Path) -> Config:
         check_post(path, config.post)
         check_reach(path, config.reach)
         check_attachments(path, config.attachments)
+        check_erasures(path, config.erasures)
     except msgspec.ValidationError as error:
         raise ConfigError("config-value", f"{path}: {error}") from error
     except LocalError as error:
@@ -204,6 +218,12 @@ def check_attachments(path: Path, attachments: Attachments) -> None:
         )
 
 
+def check_erasures(path: Path, erasures: Erasures) -> None:
+    """A whole path: where a command is given must not decide where the list lies."""
+    if erasures.also and not Path(erasures.also).is_absolute():
+        raise ConfigError("config-value", f"{path}, [erasures] also: write a whole path, as /mnt/other/staffetta")
+
+
 def _paths(kind: type[object], value: object) -> object:
     if kind is Path:
         return Path(str(value))
@@ -218,6 +238,7 @@ _SECTIONS: Final = {
     "post": Post,
     "processes": Processes,
     "attachments": Attachments,
+    "erasures": Erasures,
     "reach": Reach,
     "log": Log,
 }
@@ -306,6 +327,11 @@ url = {json.dumps(database.url)}
 # Where sealed parts of files lie: "disk" (the folder files/ beside this file) or "database". Without a word here: the
 # disk, with PostgreSQL the database. Can be changed at any time; what is there moves by itself after the start.
 # store = "disk"
+
+[erasures]
+# The list of what was erased (ids only) is kept in this folder; and here as well: a folder of mode 0700 on another disk
+# or another machine. A backup that is restored erases again what is in the list: it must not be lost with this disk.
+# also = "/var/backups/staffetta"
 
 [log]
 level = "info"

@@ -19,6 +19,8 @@ from node.storage.database import Database
 from node.storage.depot import Depot, Folder
 from node.storage.parts import Part
 
+#: Names in one question to the database: well below what either kind takes.
+_ASKED: Final = 500
 #: In the data folder.
 FOLDER: Final = "files"
 
@@ -64,6 +66,23 @@ async def clear(database: Database, depot: Depot) -> int:
         await asyncio.to_thread(_remove, depot, names)
         await database.write_bulk(parts.forget, names)
         count += len(names)
+    return count
+
+
+async def tidy(database: Database, depot: Depot) -> int:
+    """Nothing lies in the depot that no row refers to. Returns how many parts went.
+
+    A process that is killed between putting a part and hearing that it was erased meanwhile leaves one: ciphertext with
+    its key gone. What is listed is asked for afterwards, so a part that is put just now has its row.
+    """
+    held = await asyncio.to_thread(lambda: [one.name for one in depot.held()])
+    count = 0
+    for at in range(0, len(held), _ASKED):
+        names = held[at : at + _ASKED]
+        needed = await database.read(parts.needed, names)
+        needless = [name for name in names if name not in needed]
+        await asyncio.to_thread(_remove, depot, needless)
+        count += len(needless)
     return count
 
 

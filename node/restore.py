@@ -2,15 +2,16 @@
 """The way back from a backup: into an empty folder, onto either database, whole or not at all.
 
 A restored node makes a new sealing key, begins new chains, and asks its peers for what it missed. It does not send
-twice (what it repeats is known by its id), and what was erased after the backup is erased again, by the list beside it.
+twice (what it repeats is known by its id), and what was erased after the backup is erased again, by the list that lies
+beside it or on another disk. Nobody signs in before somebody at the machine has opened it (`office.lock`): by then its
+peers have said what was stopped meanwhile.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +25,14 @@ from node.errors import ConfigError
 from node.exchange.resend import RESTORED
 from node.office import audit, setup, tasks
 from node.office.recovery import join_sheets
-from node.storage import archive, engines, files, migrate, moved, transfer
+from node.storage import archive, engines, files, ledger, migrate, moved, transfer
 from node.storage.database import Database
 from node.storage.here import NODE
 from node.storage.keystore import Keystore
 from node.storage.settings import set_setting
 from node.storage.tables import bodies, messages, records, settings
-from protocol import crypto
-from protocol.codes import Role, Section
+from protocol import crypto, record
+from protocol.codes import Role
 from protocol.crypto import KemKey
 from protocol.directory import Directory
 
@@ -61,19 +62,28 @@ def restore(
     key: KemKey,
     now: datetime,
     *,
-    ledger: Path | None = None,
+    lists: Sequence[Path] = (),
+    without_list: bool = False,
     database: config.Database | None = None,
 ) -> dict[str, Any]:
     """The node of this backup lies in `data_dir`, ready to serve; whole or not at all.
 
-    `ledger`: the list of erasures; by default the one beside the backup. `database`: an empty PostgreSQL database;
-    else the node is on SQLite, in the folder. Raises ConfigError `restore-not-empty`, `restore-database-not-empty`,
-    and what `archive.unpack` and `backup.examine` raise.
+    `lists`: lists of erasures besides the one beside the backup; what any of them says is erased again. `without_list`:
+    there is none. `database`: an empty PostgreSQL database; else the node is on SQLite, in the folder. Raises
+    ConfigError `restore-not-empty`, `restore-no-list`, `restore-database-not-empty`, and what `archive.unpack` and
+    `backup.examine` raise.
     """
     _check_target(data_dir)
     header = archive.read_header(source)
-    beside = source.parent / f"staffetta-{header.agency[:8]}-erasures.json"
-    chosen = ledger or (beside if beside.exists() else None)
+    beside = ledger.place(source.parent, header.agency)
+    chosen = [*lists, *([beside] if beside.exists() and beside not in lists else [])]
+    if not chosen and not without_list:
+        raise ConfigError(
+            "restore-no-list",
+            f"The list of what was erased is not beside the backup ({beside.name}). Fetch it from where the node kept "
+            "it: --ledger FILE. If there is none: --no-ledger; then what was erased since the backup is there again.",
+        )
+    gone = ledger.union(ledger.read(path) for path in chosen)
     with backup.explained(), _under_way(data_dir) as work:
         archive.unpack(source, key, work)
         found = backup.examine(work)
@@ -83,7 +93,7 @@ def restore(
         engine = backup.open_copy(copy)
         try:
             with engine.begin() as db:
-                erased = begin_again(db, keystore, now, header.made_at, chosen)
+                erased = begin_again(db, keystore, now, header.made_at, gone)
         finally:
             engine.dispose()
         backup.close_copy(copy)
@@ -100,14 +110,14 @@ def restore(
     return {**found, "made_at": header.made_at, "agency": header.agency, "erased_again": erased}
 
 
-def begin_again(db: Connection, keystore: Keystore, now: datetime, made_at: int, ledger: Path | None) -> int:
+def begin_again(db: Connection, keystore: Keystore, now: datetime, made_at: int, gone: ledger.Erased) -> int:
     """The rows of a backup of `made_at` (unix seconds) are a restored node's. Returns how much was erased again.
 
-    It begins new chains, will ask its peers for what it missed, and somebody is told. Raises ConfigError
-    `restore-ledger`.
+    It begins new chains, will ask its peers for what it missed, and somebody is told. It is locked: nobody signs in
+    before it is opened at its machine. `gone`: what was erased, by the lists.
     """
     here = setup.load_here(db, keystore, Directory())
-    erased = 0 if ledger is None else _erase_again(db, now, ledger, here.agency)
+    erased = _erase_again(db, now, gone, here.agency)
     set_setting(db, "epoch", crypto.new_id())
     set_setting(db, RESTORED, str(made_at))
     returning.begin(db, here, now, made_at)
@@ -198,23 +208,23 @@ def _into_server(copy: Path, data_dir: Path, database: config.Database) -> None:
         server.close()
 
 
-def _erase_again(db: Connection, now: datetime, ledger: Path, us: str) -> int:
-    """What was erased after the backup was made is erased again, without any key. Returns how many pieces."""
-    try:
-        listed = json.loads(ledger.read_bytes())
-        wanted = {(agency, message): {Section(s) for s in json.loads(gone)} for agency, message, gone in listed}
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError("restore-ledger", f"The list of erasures {ledger} cannot be read. Use its copy.") from error
+def _erase_again(db: Connection, now: datetime, gone: ledger.Erased, us: str) -> int:
+    """What was erased after the backup was made is erased again, without any key. Returns how many pieces.
+
+    All of it is in the database's own list afterwards: what a peer sends once more is not taken again either.
+    """
     count = 0
     query = select(messages.c.agency, messages.c.id, messages.c.content_hash, bodies.c.body_sealed).join(
         bodies, bodies.c.content_hash == messages.c.content_hash
     )
     # Row by row: together the records may be larger than the memory of the new machine.
-    for (agency, message), gone in wanted.items():
+    for (agency, message), sections in gone.items():
         for row in db.execute(query.where(messages.c.agency == agency, messages.c.id == message)).all():
-            erasure.erase_body(db, now, row, sorted(gone))
-            count += 1
+            if sections & record.parse(row.body_sealed).sections.keys():
+                erasure.erase_body(db, now, row, sorted(sections))
+                count += 1
         # Records of our own (a case that was erased after its date) are in the list by their ids.
         if agency == us:
             count += db.execute(delete(records).where(records.c.id == message)).rowcount
+        erasure.list_erasure(db, agency, message, sorted(sections), now)
     return count

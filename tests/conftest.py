@@ -25,9 +25,11 @@ settings.register_profile("staffetta", deadline=None, derandomize=True)
 settings.load_profile("staffetta")
 
 #: What takes longest begins first, or the last of several processes would end alone. The rest follows as it is found.
-FIRST = ("test_years.py", "test_simulator.py", "test_readme.py", "deploy", "federation", "browser")
+FIRST = ("test_years.py", "test_simulator.py", "test_guide.py", "deploy", "federation", "browser")
 
 _skipped: list[str] = []
+#: What a test has measured and nobody asserts, because machines differ: told at the end.
+_measured: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,8 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
 
     def turn(item: pytest.Item) -> int:
-        room = item.path.relative_to(here).parts[0]
-        return FIRST.index(room) if room in FIRST else len(FIRST)
+        parts = item.path.relative_to(here).parts
+        return min((FIRST.index(part) for part in parts if part in FIRST), default=len(FIRST))
 
     items.sort(key=turn)  # stable: a module stays together
 
@@ -48,6 +50,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Also called on the controller, for what its workers ran."""
     if report.skipped:
         _skipped.append(report.nodeid)
+    if report.when == "call":
+        _measured.extend(str(value) for name, value in report.user_properties if name == "measured")
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -64,6 +68,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for measured in _measured:
+        terminalreporter.line(measured)
     if _skipped and os.environ.get("CI") == "true":
         terminalreporter.section("skipped tests fail the run when CI=true", red=True)
         for nodeid in sorted(set(_skipped)):

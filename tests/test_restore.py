@@ -6,6 +6,7 @@ What the real processes do is in `tests/federation/test_backup.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,29 +16,31 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from node import backup, config, filing, restore
+from node import backup, config, filing, listing, restore
 from node.app import Node
 from node.casework import consents, erasure, followups, referrals, returning, silence, sweeps
 from node.cli import doctor
 from node.errors import ConfigError, NodeError
-from node.exchange.outbox import compose
-from node.office import setup
-from node.storage import migrate
+from node.exchange.outbox import _store, compose
+from node.office import lock, setup
+from node.office.actor import Actor
+from node.office.tasks import settle as settle_task
+from node.storage import ledger, migrate
 from node.storage.database import Database
 from node.storage.keystore import Keystore
-from node.storage.tables import bodies, escalations, messages, outbox, releases, tasks, threads, withdrawals
+from node.storage.tables import Lane, bodies, escalations, messages, outbox, releases, tasks, threads, withdrawals
 from node.storage.tables import followups as followup_rows
 from node.storage.tables import referrals as referral_rows
 from protocol import crypto
-from protocol.codes import FollowupOutcome, Risk
+from protocol.codes import FollowupOutcome, Priority, Risk, Status
 from protocol.directory import Directory
-from protocol.encoding import seconds
+from protocol.encoding import encode, seconds
 from protocol.errors import LocalError
-from protocol.messages import ConsentLocked
+from protocol.messages import ConsentLocked, ReferralUpdate
 from protocol.referral import Action
 from tests import depots
 from tests.casework.test_attachments import CONTENT, WITH_FILES, attach, read
-from tests.world import START, Agency, Store, agree, copy_rows, make_agency, meet, new_case, refer, settle_all
+from tests.world import START, Agency, Store, agree, carry, copy_rows, make_agency, meet, new_case, refer, settle_all
 from tests.world import restore as restore_old
 
 
@@ -171,6 +174,31 @@ def test_a_store_that_there_is_not_stops_the_start_with_a_sentence(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"no dsk\. Did you mean disk\? Known: disk, database\.") as caught:
         config.load(tmp_path)
     assert caught.value.code == "config-value"
+
+
+def test_who_was_not_restored_is_given_nothing_to_do_by_a_thread_that_it_never_had(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    invented = crypto.new_id()
+
+    def lie(now: datetime) -> None:
+        content = ReferralUpdate(
+            version=1, id=crypto.new_id(), sender=other.id, recipient=one.id, created=seconds(now), seq=1,
+            expires=seconds(now + DAY), desk=one.desk, thread=invented, epoch=other.here.epoch,
+            priority=Priority.NORMAL, referral=invented, action=Action.ACKNOWLEDGE, status=Status.RECEIVED,
+        )  # fmt: skip
+        raw = encode(content)
+        other.store.write(_store, other.here, now, content, raw, crypto.sha256_hex(raw), b"", Lane.NORMAL)
+        settle_all(two, now)
+
+    lie(START)
+    assert "answers-forgotten" not in open_tasks(one) and quarantined(one) == {"referral.update"}
+    # Restored, and long ago; or restored just now, but by what was written before the backup.
+    restore_old(one, copy_rows(one), START, START + DAY)
+    settle_all(two, START + DAY)
+    lie(START + 40 * DAY)
+    assert "answers-forgotten" not in open_tasks(one)
+    lie(START + 2 * DAY)
+    assert "answers-forgotten" in open_tasks(one)
 
 
 # -- an old backup, peers ahead ---------------------------------------------------------------------------------------
@@ -336,6 +364,17 @@ def test_nothing_is_sent_twice_and_what_was_sent_after_the_backup_is_still_there
     other.do(referrals.act, back, referral_id=lost, action=Action.ACCEPT)
     settle_all(two, back)
     assert [kind for kind in open_tasks(other) if kind.startswith("message-")] == ["message-rejected"]
+    assert open_tasks(one) == ["answers-forgotten", "node-restored"], "and a supervisor here telephones that agency"
+    named = select(tasks.c.id, tasks.c.subject_id, tasks.c.role).where(tasks.c.kind == "answers-forgotten")
+    task = one.store.read(lambda db: db.execute(named).one())
+    assert (task.subject_id, task.role) == (other.id, "supervisor")
+    other.do(referrals.note, back, referral_id=lost, text="She has arrived, and asks for you.")
+    settle_all(two, back)
+    assert open_tasks(one).count("answers-forgotten") == 1, "whatever else comes of it"
+    held = other.store.read(lambda db: db.execute(select(referral_rows.c.status)).scalars().all())
+    assert "accepted" in held, "nothing of it is lost where it was sent"
+    one.do(settle_task, back, task_id=task.id)
+    assert open_tasks(one) == ["node-restored"]
     # Both go on.
     again = refer(one, other, back)
     settle_all(two, back)
@@ -387,7 +426,7 @@ def test_a_peer_cannot_stop_what_goes_to_another(two: tuple[Agency, Agency]) -> 
     assert other.store.read(lambda db: db.execute(state).scalar()) == "ConsentGiven"
 
 
-def test_what_was_erased_after_the_backup_is_not_there_again(pair: tuple[Agency, Agency], tmp_path: Path) -> None:
+def test_what_was_erased_after_the_backup_is_not_there_again(pair: tuple[Agency, Agency]) -> None:
     """By the list beside the backup; and without it the withdrawal comes again, and locks before anybody erases."""
     one, other = pair
     _, release = accepted(pair)
@@ -398,17 +437,118 @@ def test_what_was_erased_after_the_backup_is_not_there_again(pair: tuple[Agency,
     other.do(erasure.erase_under, START, withdrawal_id=duty)
     other.do(erasure.sign_erasure, START, withdrawal_id=duty)
     settle_all(pair, START)
-    ledger = tmp_path / "erasures.json"
-    ledger.write_bytes(other.store.read(backup._ledger))
+    listed = other.store.read(listing.known)
     held = select(func.count()).select_from(bodies).join(messages, messages.c.content_hash == bodies.c.content_hash)
     held = held.where(messages.c.type == "referral.request", messages.c.locked_at.is_(None))
     back = START + DAY
-    for beside, at_once in ((ledger, 0), (None, 1)):
+    for beside, at_once in ((listed, 0), (None, 1)):
         restore_old(other, before, START, back, beside)
         assert other.store.read(lambda db: db.execute(held).scalar()) == at_once
         settle_all(pair, back)
         assert other.store.read(lambda db: db.execute(held).scalar()) == 0, "locked, at the latest"
         assert "erase-or-keep" in open_tasks(other), "and a person signs again"
+
+
+def test_a_restored_node_opens_when_its_peers_have_said_what_was_stopped(pair: tuple[Agency, Agency]) -> None:
+    """Of all that goes again what was stopped comes first; then they say so, and only then it opens."""
+    one, other = pair
+    referral, release = accepted(pair)
+    before = copy_rows(other)
+    for number in range(3):
+        one.do(referrals.note, START, referral_id=referral, text=f"Something more, {number}.")
+    settle_all(pair, START)
+    one.do(consents.withdraw, START, release_id=release, by_person=True, erase=False, do_not_contact=True)
+    settle_all(pair, START)
+    back = START + DAY
+    restore_old(other, before, START, back)
+    node = Actor.node()
+    assert other.store.read(lock.is_locked) and other.store.read(returning.unanswered) == [one.id]
+    with pytest.raises(LocalError, match="not said yet") as caught:
+        other.store.write(returning.unlock, other.here, node, back)
+    assert caught.value.code == "not-answered" and other.store.read(lock.is_locked)
+    with pytest.raises(LocalError) as person:
+        other.do(returning.unlock, back, anyway=True)
+    assert person.value.code == "forbidden", "nobody from a page"
+    locked = select(func.count()).select_from(messages).where(messages.c.locked_at.is_not(None))
+    assert other.store.read(lambda db: db.execute(locked).scalar()) == 0
+    carry(other, one, back)
+    assert other.store.read(returning.unanswered) == [one.id], "heard, not answered yet"
+    seen = []
+    while carry(one, other, back):
+        is_locked = bool(other.store.read(lambda db: db.execute(locked).scalar()))
+        seen.append((other.store.read(returning.unanswered), is_locked))
+    assert seen and all(is_locked for waiting, is_locked in seen if not waiting) and seen[-1] == ([], True), seen
+    assert other.store.write(returning.unlock, other.here, node, back)
+    assert not other.store.read(lock.is_locked)
+    # An emergency later has nothing to do with it.
+    other.do(lock.lock, back + DAY)
+    assert other.store.write(returning.unlock, other.here, node, back + DAY)
+
+
+def test_who_cannot_wait_opens_it_at_the_machine(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    restore_old(other, copy_rows(other), START, START + DAY)
+    assert other.store.read(returning.unanswered) == [one.id]
+    assert other.store.write(returning.unlock, other.here, Actor.node(), START + DAY, anyway=True)
+    assert not other.store.read(lock.is_locked) and other.store.read(returning.unanswered) == []
+
+
+def test_what_was_erased_is_not_taken_again_from_a_peer_that_still_sends_it(pair: tuple[Agency, Agency]) -> None:
+    """It came after the backup and was erased after it: a peer that was asked for all since then has it still."""
+    one, other = pair
+    before = copy_rows(other)
+    referral, kept = refer(one, other), refer(one, other)
+    settle_all(pair, START)
+    other.store.write(erasure.erase_referral, START, referral)
+    listed = other.store.read(listing.known)
+    back = START + DAY
+    restore_old(other, before, START, back, listed)
+    settle_all(pair, back)
+    held = select(messages.c.id).join(bodies, bodies.c.content_hash == messages.c.content_hash)
+    held = held.where(messages.c.agency == one.id, messages.c.id.in_([referral, kept]))
+    assert other.store.read(lambda db: db.execute(held).scalars().all()) == [kept]
+    both = select(func.count()).select_from(referral_rows)
+    assert other.store.read(lambda db: db.execute(both).scalar()) == 2, "that there was one is known again"
+    assert other.store.read(listing.known).items() >= listed.items()
+
+
+async def test_an_erasure_is_listed_at_once_in_both_places_and_not_signed_before(tmp_path: Path) -> None:
+    one, other = pair = make_pair(tmp_path)
+    data_dir, second = tmp_path / "Harbour", tmp_path / "second"
+    settings = data_dir / config.NAME
+    settings.write_text(settings.read_text().replace('# also = "/var/backups/staffetta"', f'also = "{second}"'))
+    referrals_of = [refer(one, other) for _ in range(2)]
+    settle_all(pair, START)
+    other.store.engine.dispose()
+    node = Node(config.load(data_dir))
+    lists = [ledger.place(folder, other.id) for folder in (data_dir, second)]
+    node._loop = asyncio.get_running_loop()
+    try:
+        await node.database.write(erasure.erase_referral, START, referrals_of[0])
+        await asyncio.wait(node._begun)
+        assert [len(ledger.read(path)) for path in lists] == [1, 1]
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in lists)
+        second.chmod(0o755)
+        await node.database.write(erasure.erase_referral, START, referrals_of[1])
+        with pytest.raises(NodeError, match="chmod 700"):
+            await node.overwrite()
+        assert [len(ledger.read(path)) for path in lists] == [2, 1], "the other place is written all the same"
+        with doctor._reading(config.load(data_dir)) as db, pytest.raises(NodeError, match="1 erasures are not in"):
+            doctor._erasures(db, node.here, config.load(data_dir))
+        second.chmod(0o700)
+        await node.sweep()
+        assert len(ledger.read(lists[1])) == 2, "made good without anybody"
+        with doctor._reading(config.load(data_dir)) as db:
+            assert doctor._erasures(db, node.here, config.load(data_dir)).startswith("all listed")
+        lists[0].unlink()
+    finally:
+        await node.stop()
+    again = Node(config.load(data_dir))
+    try:
+        await again.overwrite()
+        assert len(ledger.read(lists[0])) == 2, "a list that was lost is whole again after the start"
+    finally:
+        await again.stop()
 
 
 def test_no_agency_counts_as_silent_because_we_were_away(two: tuple[Agency, Agency]) -> None:

@@ -27,7 +27,7 @@ from node.office import audit, desks, setup
 from node.office.actor import Actor
 from node.office.bundle import make_bundle
 from node.office.desks import Profile
-from node.storage import transfer
+from node.storage import ledger, transfer
 from node.storage.database import _AFTER_COMMIT
 from node.storage.here import Here
 from node.storage.keystore import Keystore
@@ -308,7 +308,7 @@ def copy_rows(agency: Agency) -> Rows:
     )
 
 
-def restore(agency: Agency, copied: Rows, made: datetime, now: datetime, ledger: Path | None = None) -> None:
+def restore(agency: Agency, copied: Rows, made: datetime, now: datetime, gone: ledger.Erased | None = None) -> None:
     """The agency's node is lost and restored from a backup of `made`, and asks its peers for what it missed.
 
     Its peers know its new bundle by then. The next `settle_all` carries what they answer.
@@ -324,7 +324,7 @@ def restore(agency: Agency, copied: Rows, made: datetime, now: datetime, ledger:
             transfer.continue_numbers(db)
 
     agency.store.write(fill)
-    agency.store.write(restores.begin_again, agency.here.keystore, now, int(made.timestamp()), ledger)
+    agency.store.write(restores.begin_again, agency.here.keystore, now, int(made.timestamp()), gone or {})
     agency.here = agency.store.read(setup.load_here, agency.here.keystore, Directory())
     agency.reload(now)
     agency.bundle(now)

@@ -36,6 +36,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending, Question
+from node.storage.settings import get_setting
 from node.storage.tables import Side, cases, releases, threads, withdrawals
 from node.storage.tables import messages as message_rows
 from node.storage.tables import referrals as referral_rows
@@ -465,9 +466,11 @@ def _resync(db: Connection, here: Here, now: datetime, content: messages.ThreadR
 
 
 def _resume(db: Connection, here: Here, now: datetime, content: messages.Resume, pending: Pending) -> None:
-    """The peer was restored from a backup: what it was given since then goes again."""
+    """The peer was restored from a backup: what it was given since then goes again. It hears when that has begun."""
     resend.since(db, here, now, content.sender, moment(content.since))
     returning.tell_reported(db, here, now, content.sender, moment(content.since))
+    bundle_at = int(get_setting(db, "bundle_at") or "0")
+    outbox.compose_plain(db, here, now, content.sender, messages.Hello, epoch=here.epoch, bundle_at=bundle_at)
     audit.record(db, now, NODE, "peer.resume", content.id, peer=content.sender)
 
 

@@ -18,6 +18,7 @@ from node.casework import cases, records
 from node.exchange import outbox
 from node.office import audit, tasks
 from node.office.actor import Actor
+from node.storage.database import note_erasure
 from node.storage.here import Here
 from node.storage.tables import bodies, disclosures, erasures, messages, referrals, releases, threads, withdrawals
 from node.storage.tables import outbox as outbox_rows
@@ -109,7 +110,11 @@ def sign_erasure(db: Connection, here: Here, actor: Actor, now: datetime, *, wit
 
 
 def list_erasure(db: Connection, agency: str, message_id: str, sections: list[Section], now: datetime) -> None:
-    """The ledger knows that these sections of this message are gone; a restored backup obeys it."""
+    """The ledger knows that these sections of this message are gone; a restored backup obeys it.
+
+    Here in the database, and once that is committed in the lists outside of it.
+    """
+    note_erasure(db)
     where = (erasures.c.agency == agency) & (erasures.c.message_id == message_id)
     before = db.execute(select(erasures.c.sections).where(where)).scalar()
     if before is None:

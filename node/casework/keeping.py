@@ -7,7 +7,8 @@ for 14 days is a rule of this program, and each opening is in the trail and told
 
 from __future__ import annotations
 
-from datetime import datetime
+import json
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -20,18 +21,28 @@ from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import NODE, Here
 from node.storage.rows import Pending, Question
+from node.storage.settings import get_setting, set_setting
 from node.storage.tables import agencies, bodies, cards, messages, releases, threads
 from node.storage.tables import cases as case_rows
 from node.storage.tables import tasks as task_rows
 from protocol import backstop as rules
 from protocol import record
 from protocol.codes import AgencyType, CardState, ConsentState, MessageType, Risk, Role, Section
-from protocol.encoding import moment
+from protocol.encoding import moment, seconds
 from protocol.errors import LocalError, RemoteError
 from protocol.messages import BackstopCard, FollowupOverdue, parse
 
 #: Telephone the agency: it has missed a follow-up. The subject is the agency, or the thread of a card.
 CALL_TASK: Final = "backstop-call"
+#: Telephone the agency that says it of others: it names some that nobody here knows, or very many.
+NAMES_TASK: Final = "backstop-names"
+#: Agencies that one other may name in a day. Its threads with us as backstop are with few; one that names more has a
+#: clock that is wrong, or another aim, and one call to it settles that. Without this it could fill a supervisor's list.
+NAMED_MAX: Final = 5
+_NAMED_AGAIN: Final = timedelta(days=1)
+#: The setting with what one agency has named, by the beginning of its id: which agencies, and when (unix seconds).
+_NAMED: Final = "named-overdue-"
+_SHORT: Final = 24
 #: Cards of one list.
 LIST_MAX: Final = 500
 _WHO: Final = (Role.CASEWORKER, Role.SUPERVISOR)
@@ -41,11 +52,22 @@ _USABLE: Final = (ConsentState.GIVEN, ConsentState.RENEWED, ConsentState.EXPIRED
 
 
 def take_overdue(db: Connection, here: Here, now: datetime, content: FollowupOverdue, pending: Pending) -> None:
-    """Somebody telephones the agency that has missed a follow-up."""
+    """Somebody telephones the agency that has missed a follow-up: once a day for whoever says so, whatever it repeats.
+
+    One that names an agency that nobody here knows, or too many, is telephoned itself. The trail has every time.
+    """
     if here.type is AgencyType.LAW_ENFORCEMENT or content.about == here.agency:
         raise RemoteError("not-permitted", "This agency is not a backstop of that one.")
-    tasks.open_task(db, now, CALL_TASK, content.about, role=Role.SUPERVISOR)
     pending.audit.append(("backstop.overdue", content.about, None, content.sender))
+    setting, since = f"{_NAMED}{content.sender[:_SHORT]}", seconds(now - _NAMED_AGAIN)
+    named = {agency: at for agency, at in json.loads(get_setting(db, setting) or "{}").items() if at > since}
+    if content.about in named:
+        return
+    if content.about not in here.directory.members or len(named) >= NAMED_MAX:
+        tasks.open_task(db, now, NAMES_TASK, content.sender, role=Role.SUPERVISOR)
+        return
+    set_setting(db, setting, json.dumps({**named, content.about: seconds(now)}))
+    tasks.open_task(db, now, CALL_TASK, content.about, role=Role.SUPERVISOR)
 
 
 def take_card(db: Connection, here: Here, now: datetime, content: BackstopCard, pending: Pending) -> None:
@@ -153,7 +175,8 @@ _HEARD = Question(
 def telephoned(db: Connection, here: Here, actor: Actor, now: datetime, *, agency: str) -> None:
     """Somebody has telephoned the agency that missed a follow-up. What it said stays between people."""
     actor.require_role(Role.SUPERVISOR, Role.DIRECTOR, Role.CASEWORKER)
-    tasks.close_task(db, now, CALL_TASK, agency, actor.staff_id)
+    for kind in (CALL_TASK, NAMES_TASK):
+        tasks.close_task(db, now, kind, agency, actor.staff_id)
     audit.record(db, now, actor.staff_id, "backstop.telephoned", agency, peer=agency)
 
 
@@ -270,11 +293,16 @@ def list_cards(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[
         state = CardState(card["state"])
         gone = has_retired or rules.is_gone(heard, now)
         rows.append({**card, "heard_at": heard, "gone": gone, "call": rules.needs_call(state, card["due_at"], now)})
-    calls: list[str] = []
+    calls: dict[str, list[str]] = {CALL_TASK: [], NAMES_TASK: []}
     if actor.roles & {Role.SUPERVISOR, Role.DIRECTOR}:
-        waiting = select(task_rows.c.subject_id).where(task_rows.c.kind == CALL_TASK, task_rows.c.closed_at.is_(None))
-        calls = [subject for subject in db.execute(waiting).scalars() if len(subject) == 64]
-    return {"cards": sorted(rows, key=lambda r: (not r["gone"], not r["call"])), "calls": calls}
+        waiting = select(task_rows.c.kind, task_rows.c.subject_id).where(
+            task_rows.c.kind.in_(calls), task_rows.c.closed_at.is_(None)
+        )
+        for task in db.execute(waiting.order_by(task_rows.c.created_at)):
+            if len(task.subject_id) == 64:
+                calls[task.kind].append(task.subject_id)
+    found = sorted(rows, key=lambda r: (not r["gone"], not r["call"]))
+    return {"cards": found, "calls": calls[CALL_TASK], "names": calls[NAMES_TASK]}
 
 
 def show_card(db: Connection, here: Here, actor: Actor, now: datetime, thread_id: str) -> dict[str, Any]:
@@ -299,5 +327,5 @@ def page_of(db: Connection, kind: str, subject: str) -> str:
         return f"/cases/{subject}/backstop"
     card = db.execute(select(cards.c.ours, cards.c.case_id).where(cards.c.thread_id == subject)).first()
     if card is None:
-        return "/backstop" if kind == CALL_TASK else ""
+        return "/backstop" if kind in (CALL_TASK, NAMES_TASK) else ""
     return f"/cases/{card.case_id}/backstop" if card.ours else f"/backstop/{subject}"

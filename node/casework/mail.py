@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from node.casework import alert_mail, alerts, consents, silence
+from node.casework import alert_mail, alerts, consents, returning, silence
 from node.casework import apply as incoming
 from node.exchange.hooks import AnyContent, Ended
 from node.office import audit, tasks
@@ -18,7 +18,7 @@ from node.storage.rows import Change, Pending
 from node.storage.tables import referrals, threads
 from node.storage.tables import tasks as task_rows
 from protocol.codes import MessageType, ReceiptStatus, Role, Status
-from protocol.messages import Content
+from protocol.messages import Content, Threaded
 from protocol.referral import Attention
 
 #: Nobody need telephone any more.
@@ -105,6 +105,10 @@ class Mail:
         """Something that honest nodes do not do: the administrator looks at it."""
         tasks.open_task(db, now, f"alarm-{kind}"[:40], subject_id, role=Role.ADMINISTRATOR)
         audit.record(db, now, NODE, f"alarm.{kind}"[:48], subject_id, peer=peer)
+
+    def unknown(self, db: Connection, here: Here, now: datetime, content: Threaded) -> None:
+        """Of a node that was restored: somebody telephones the agency."""
+        returning.learn_forgotten(db, here, now, content)
 
     def finish(self, db: Connection, here: Here, now: datetime, pending: Pending) -> None:
         """One audit entry for each message of the batch, one notice for each audience."""

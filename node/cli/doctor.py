@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, select
 
-from node import config, filing, watch
+from node import config, filing, listing, watch
+from node.casework import returning
 from node.cli import outside
 from node.errors import NodeError
 from node.exchange import callback, peers
@@ -43,6 +44,8 @@ BACKLOG_SECONDS: Final = 24 * 3600
 BACKUP_DAYS: Final = 3
 #: A node of this age without any backup is no longer being set up.
 BACKUP_FIRST_DAYS: Final = 7
+#: Agencies that one finding names; more do not fit on a screen.
+_NAMED_MAX: Final = 12
 #: Reading all of a larger file would take longer than somebody waits; `--thorough` does it.
 QUICK_CHECK_MAX_BYTES: Final = 256 * 1024 * 1024
 #: Corruption when two connections write or checkpoint at one moment: 3.7.0 to 3.51.2, repaired in two older lines too.
@@ -195,6 +198,7 @@ def _in_database(db: Connection, here: Here, settings: config.Config, now: datet
         look("alarms", partial(_alarms, counts)),
         look("lock", partial(_lock, db)),
         look("files", partial(_files, db, settings)),
+        look("erasures", partial(_erasures, db, here, settings)),
     ]
     if thorough:
         findings.append(look("trail", partial(_trail, db)))
@@ -314,6 +318,14 @@ def _alarms(counts: dict[str, Any]) -> str:
 
 
 def _lock(db: Connection) -> str:
+    waiting = returning.unanswered(db)
+    if waiting:
+        named = ", ".join(agency[:12] for agency in waiting[:_NAMED_MAX])
+        raise NodeError(
+            "not-answered",
+            f"Restored, and locked until {len(waiting)} agencies have said what was stopped since the backup: {named}. "
+            "Telephone those that do not answer within minutes, then: staffetta unlock --anyway",
+        )
     if lock.is_locked(db):
         raise NodeError("locked", "The node is locked: nobody can sign in. When it is safe again: staffetta unlock")
     return "open for its people"
@@ -330,6 +342,21 @@ def _files(db: Connection, settings: config.Config) -> str:
         )
     wanted = config.DISK if filing.uses_depot(settings) else config.DATABASE
     return f"new ones go to the {wanted}; {count} parts lie in the folder {filing.FOLDER}, all there"
+
+
+def _erasures(db: Connection, here: Here, settings: config.Config) -> str:
+    """Whatever was erased is listed where a backup that is restored finds it."""
+    for path in listing.places(settings, here.agency):
+        lacking = listing.missing(db, path)
+        if lacking:
+            raise NodeError(
+                "erasures-not-listed",
+                f"{lacking} erasures are not in {path}. The node adds them within a minute if it runs and can write "
+                "there: check its disk and owner, and that the folder is of mode 0700.",
+            )
+    if not settings.erasures.also:
+        return "listed in the data folder only; name a folder on another disk in staffetta.toml, [erasures] also"
+    return "all listed, in the data folder and in the second place"
 
 
 def _trail(db: Connection) -> str:

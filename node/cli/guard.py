@@ -32,12 +32,13 @@ def lock(settings: Settings) -> None:
 
 
 @click.command()
+@click.option("--anyway", is_flag=True, help="After a restore: though some agencies have not answered yet.")
 @pass_settings
-def unlock(settings: Settings) -> None:
-    """Let people sign in again after `staffetta lock`."""
-    from node.office import lock as locks
+def unlock(settings: Settings, anyway: bool) -> None:
+    """Let people sign in again, after `staffetta lock` or `staffetta restore`."""
+    from node.casework import returning
 
-    was_locked = _at_the_machine(settings, "/api/v1/local/unlock", "was_locked", locks.unlock)
+    was_locked = _at_the_machine(settings, "/api/v1/local/unlock", "was_locked", returning.unlock, {"anyway": anyway})
     text = "People can sign in again." if was_locked else "The node was not locked. Nothing was changed."
     show({"locked": False, "was_locked": was_locked}, as_json=settings.as_json, text=text)
 
@@ -53,13 +54,15 @@ def clock_confirm(settings: Settings) -> None:
     show({"confirmed": at}, as_json=settings.as_json, text=f"The clock is believed again: {at}")
 
 
-def _at_the_machine(settings: Settings, path: str, field: str, decide: Callable[..., T]) -> Any:
+def _at_the_machine(
+    settings: Settings, path: str, field: str, decide: Callable[..., T], said: dict[str, Any] | None = None
+) -> Any:
     """Ask the node that runs; if none does, decide in its database, so that it starts locked or open."""
     from node import config
 
     config.load(settings.data_dir)
     try:
-        return Client(settings.data_dir).post(path)[field]
+        return Client(settings.data_dir).post(path, said)[field]
     except ConfigError as error:
         if error.code != "node-not-running":
             raise
@@ -71,6 +74,6 @@ def _at_the_machine(settings: Settings, path: str, field: str, decide: Callable[
     try:
         app.bring_up_to_date(database)
         now = datetime.now(UTC)
-        return database.write_sync(decide, app.load(loaded, database, now), Actor.node(), now)
+        return database.write_sync(decide, app.load(loaded, database, now), Actor.node(), now, **(said or {}))
     finally:
         database.close()

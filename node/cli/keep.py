@@ -76,7 +76,8 @@ def backup_verify(settings: Settings, file: Path, sheet_a: Path | None, sheet_b:
 @click.argument("file", type=_FILE)
 @click.option("--sheet-a", type=_FILE, help="A file (mode 0600) with sheet A instead of the prompt.")
 @click.option("--sheet-b", type=_FILE, help="A file (mode 0600) with sheet B instead of the prompt.")
-@click.option("--ledger", type=_FILE, help="The list of erasures. Default: the one that lies beside the backup.")
+@click.option("--ledger", "lists", type=_FILE, multiple=True, help="A list of erasures, besides the one beside FILE.")
+@click.option("--no-ledger", "without_list", is_flag=True, help="There is no list of erasures any more.")
 @click.option("--database", "url", help="An empty PostgreSQL database instead of SQLite in the folder.")
 @click.option(
     "--database-password-file", "password_file", metavar="PATH", help="The file (mode 0600) with its password."
@@ -87,7 +88,8 @@ def restore(
     file: Path,
     sheet_a: Path | None,
     sheet_b: Path | None,
-    ledger: Path | None,
+    lists: tuple[Path, ...],
+    without_list: bool,
     url: str | None,
     password_file: str | None,
 ) -> None:
@@ -101,14 +103,21 @@ def restore(
     key = _key(sheet_a, sheet_b)
     database = None if url is None else config.Database(url=url, password_file=password_file)
     found = restores.restore(
-        file.absolute(), settings.data_dir, key, datetime.now(UTC), ledger=ledger, database=database
+        file.absolute(),
+        settings.data_dir,
+        key,
+        datetime.now(UTC),
+        lists=lists,
+        without_list=without_list,
+        database=database,
     )
     made = datetime.fromtimestamp(found["made_at"], UTC)
     text = (
         f"The node of {made:%d %B %Y, %H:%M} UTC is in {settings.data_dir}. What was erased since was erased again "
         f"({found['erased_again']} messages).\nNow: staffetta --data {settings.data_dir} serve\n"
-        "It asks the other agencies for what it has missed. What your own people did after the backup is not in it: "
-        "tell them, and telephone the agencies you work with."
+        "It asks the other agencies for what it has missed, and is locked until then: staffetta doctor says who has "
+        "answered, staffetta unlock lets people in. What your own people did after the backup is not in it: tell them, "
+        "and telephone the agencies you work with."
     )
     show(found, as_json=settings.as_json, text=text)
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from node.exchange.hooks import Hooks
 from node.storage.here import Here
 from node.storage.rows import Pending
+from protocol.codes import Section
 from protocol.messages import ReceiptEntry
 
 
@@ -43,6 +44,8 @@ class Batch:
         self.refused: set[str] = set()
         # Threads in which something may have waited for the message that is being taken.
         self.followed: list[dict[str, Any]] = []
+        # Of this request what was erased here before the node was restored: it is not taken a second time.
+        self.erased: dict[tuple[str, str], list[Section]] = {}
         # Nothing that comes is carried out any more: this node has retired.
         self.is_retired = False
         self.result = Received()

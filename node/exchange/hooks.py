@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from node.storage.here import Here
 from node.storage.rows import Pending
 from protocol.codes import MessageType, ReceiptStatus
-from protocol.messages import Content, Peek
+from protocol.messages import Content, Peek, Threaded
 
 AnyContent = Content | Peek
 
@@ -50,6 +50,9 @@ class Hooks(Protocol):
 
     def alarm(self, db: Connection, here: Here, now: datetime, kind: str, subject_id: str, peer: str) -> None:
         """Something that should not happen between honest nodes: a reused id, a fork, a second use of an invite."""
+
+    def unknown(self, db: Connection, here: Here, now: datetime, content: Threaded) -> None:
+        """A message was refused because its thread is not known here: perhaps we have forgotten it."""
 
     def finish(self, db: Connection, here: Here, now: datetime, pending: Pending) -> None:
         """A batch is through: write its audit entries and tell those who have something to read."""

@@ -7,6 +7,7 @@ answer that was stored, a message that cannot be processed is kept aside with a 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from node.exchange.receipts import keep_batch, pack_proof, store_receipts
 from node.storage.database import Database, after_commit
 from node.storage.here import Here
 from node.storage.rows import Change, Question
-from node.storage.settings import RETIRING, get_setting
-from node.storage.tables import Arrival, agencies, bodies, desk_keys, messages
+from node.storage.settings import LOST, RETIRING, get_setting
+from node.storage.tables import Arrival, agencies, bodies, desk_keys, erasures, messages
 from node.storage.types import UtcDateTime
-from protocol import crypto, envelope
-from protocol.codes import MessageType, ReceiptStatus
+from protocol import crypto, envelope, record
+from protocol.codes import MessageType, ReceiptStatus, Section
 from protocol.directory import Directory
 from protocol.encoding import BATCH_MAX_MESSAGES, DAY_SECONDS, ENVELOPE_SIZES, MESSAGE_LIFE_DAYS, moment, seconds
 from protocol.envelope import Opened, Outgoing, Sender
@@ -73,6 +74,11 @@ _KNOWN = Question(
     ).where(messages.c.agency.in_(bindparam("senders", expanding=True)), messages.c.id.in_(_IDS))
 )
 _DESK_KEYS = Question(select(desk_keys.c.key_hash))
+_ERASED = Question(
+    select(erasures.c.agency, erasures.c.message_id, erasures.c.sections).where(
+        erasures.c.agency.in_(bindparam("senders", expanding=True)), erasures.c.message_id.in_(_IDS)
+    )
+)
 
 
 #: More bytes than this in one request are bulk; an alert, or what somebody has just decided, is smaller.
@@ -146,6 +152,8 @@ def receive(
     # Asked in this transaction, not kept in memory: of two processes, one that retires the node and one that takes a
     # message, PostgreSQL then lets one be first. It costs 3 µs for each request on SQLite.
     batch.is_retired = bool(get_setting(db, RETIRING))
+    if get_setting(db, LOST):
+        batch.erased = _erased(db, opened)
     hooks.prepare(db, here, now, [message.content for message in opened], batch.pending)
     known = _known(db, opened)
     chains.load_threads(batch, opened)
@@ -216,6 +224,12 @@ def _known(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], tu
     }
 
 
+def _erased(db: Connection, opened: Sequence[Opened]) -> dict[tuple[str, str], list[Section]]:
+    ids = [message.content.id for message in opened]
+    rows = _ERASED.all(db, {"senders": [*{message.content.sender for message in opened}], "ids": ids})
+    return {(row.agency, row.message_id): [Section(name) for name in json.loads(row.sections)] for row in rows}
+
+
 def _load_desk_keys(batch: Batch, opened: Sequence[Opened]) -> None:
     if any(message.body for message in opened):
         batch.desk_keys = {row.key_hash for row in _DESK_KEYS.all(batch.db, {})}
@@ -268,6 +282,8 @@ def _take(batch: Batch, message: Opened) -> ReceiptEntry:
         status = _STATUS.get(refusal.code, ReceiptStatus.REJECTED)
         code = number_of(refusal.code)
         batch.result.refused[refusal.code] += 1
+        if refusal.code == "unknown-thread" and isinstance(content, Threaded):
+            batch.hooks.unknown(batch.db, batch.here, batch.now, content)
     else:
         batch.result.applied += 1
     entry = _remember(batch, message, state, status, code)
@@ -317,7 +333,10 @@ def _remember(batch: Batch, message: Opened, state: Arrival, status: ReceiptStat
     )
     # What a rule refuses is not kept; what our own code could not process is, for whoever mends it.
     if message.body and (state is not Arrival.QUARANTINED or code == number_of("internal")):
-        batch.pending.add(bodies, {"content_hash": message.content_hash, "body_sealed": message.body})
+        gone = batch.erased.get((content.sender, content.id))
+        left = message.body if gone is None else record.erase(message.body, gone)
+        if gone is None or record.parse(left).sections:
+            batch.pending.add(bodies, {"content_hash": message.content_hash, "body_sealed": left})
     batch.pending.audit.append((f"receive.{kind}", content.id, str(status), content.sender))
     entry = ReceiptEntry(
         message=content.id,

@@ -23,6 +23,13 @@ from protocol.messages import NEVER_EXPIRE, Resume
 RESTORED: Final = "restored_since"
 #: Peers are asked for what they sent since a little before the backup: nothing falls between.
 MARGIN: Final = timedelta(hours=1)
+#: What was stopped or taken back goes before all else: until it has come, pages of a node that was restored are shut.
+_FIRST: Final = (
+    MessageType.CONSENT_WITHDRAW,
+    MessageType.REFERRAL_VOID,
+    MessageType.REFERRAL_CANCEL,
+    MessageType.ALERT_CANCEL,
+)
 _WHAT = select(messages.c.id, messages.c.peer, messages.c.type, messages.c.created_at)
 
 
@@ -85,7 +92,7 @@ def _queue(db: Connection, here: Here, now: datetime, query: Any) -> int:
             {
                 "message_id": row.id,
                 "peer": row.peer,
-                "lane": lane_number(Lane.BULK),
+                "lane": lane_number(Lane.NORMAL if row.type in _FIRST else Lane.BULK),
                 "queued_at": now,
                 "expires_at": None if row.type in NEVER_EXPIRE else row.created_at + timedelta(days=MESSAGE_LIFE_DAYS),
                 "attempts": 1,

@@ -22,8 +22,8 @@ from protocol.errors import LocalError
 #: A list that a person reads; more is a matter for the supervisor's overview.
 LIST_MAX: Final = 200
 _TOLD: Final = "told"
-#: Kinds that no act ends: a message that did not get through, an alarm, a node that was restored.
-_BY_WORD: Final = ("message-", "alarm-", "node-restored")
+#: Kinds that no act ends: a message that did not get through, an alarm, a node that was restored and has forgotten.
+_BY_WORD: Final = ("message-", "alarm-", "node-restored", "answers-forgotten")
 #: What came with a message and is done when a person of its desk has read it: a question, a correction, somebody who
 #: comes along to a person whom the desk has taken on already.
 COMES_ALONG: Final = "comes-along"

@@ -74,6 +74,7 @@ _TRUNCATE_WAIT_SECONDS = 0.05
 
 _AFTER_COMMIT = "staffetta_after_commit"
 _SLOT = "staffetta_slot"
+_ON_ERASURE = "staffetta_on_erasure"
 # "TURN" in ASCII: the first half of the advisory locks by which processes take turns.
 _TURN_KEY = int.from_bytes(b"TURN")
 _TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(:kind, :turn)")
@@ -94,6 +95,13 @@ def after_commit(db: Connection, fn: Callable[[], None], key: object = None) -> 
     """
     callbacks = db.info.setdefault(_AFTER_COMMIT, {})
     callbacks.setdefault(object() if key is None else key, fn)
+
+
+def note_erasure(db: Connection) -> None:
+    """Something is erased in this transaction: once it is committed, whoever keeps the list outside is told."""
+    tell = db.info.get(_ON_ERASURE)
+    if tell is not None:
+        after_commit(db, tell, _ON_ERASURE)
 
 
 def slot_of(db: Connection) -> int:
@@ -162,6 +170,8 @@ class Database:
         self._chance = chance
         #: Which of the processes on this database this is, from 1 (`storage.signals`); what it writes carries it.
         self.slot = 1
+        #: Called, on a database thread, after a commit that erased something.
+        self.on_erasure: Callable[[], None] | None = None
         #: How often another process was in the way and the same was done again.
         self.conflict_count = 0
         self._turns: Turns[_Job | _Maintenance] = Turns()
@@ -451,6 +461,7 @@ class Database:
         callbacks: dict[object, Callable[[], None]] = {}
         connection.info[_AFTER_COMMIT] = callbacks
         connection.info[_SLOT] = self.slot
+        connection.info[_ON_ERASURE] = self.on_erasure
         rows.forget_group(connection)
         with connection.begin() as transaction:
             if self._takes_turns and begun >= self._no_turns_until:

@@ -97,6 +97,9 @@ class Folder:
         path = self._path(name)
         try:
             if path.parent.exists():
+                # Also what a run that was cut off left of it. Whoever is putting it just now fails, and asks again.
+                for unfinished in path.parent.glob(f"{_UNFINISHED}{name}.*"):
+                    unfinished.unlink(missing_ok=True)
                 files.remove_secret(path)
         except OSError as error:
             raise _unusable(self.path) from error

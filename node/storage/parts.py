@@ -121,6 +121,12 @@ def bring_back(db: Connection, found: Mapping[str, bytes]) -> int:
     return count
 
 
+def needed(db: Connection, names: list[str]) -> set[str]:
+    """Which of these something still refers to: a part that lies in the depot, or is on its way there."""
+    query = select(messages.c.content_hash).join(attachments, _OF).join(bodies, _BODY)
+    return set(db.execute(query.where(messages.c.content_hash.in_(names))).scalars())
+
+
 def fetch(depot: Depot, names: list[str]) -> dict[str, bytes]:
     """What the depot has of these."""
     found = {name: depot.get(name) for name in names}

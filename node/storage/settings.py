@@ -12,6 +12,8 @@ from node.storage.tables import settings
 
 #: There from the moment at which two people have agreed that this node retires (`casework.retiring`).
 RETIRING = "retiring"
+#: There if the node was restored: between which moments our own acts are lost (unix seconds of backup and return).
+LOST = "lost-between"
 
 _GET = Question(select(settings.c.value).where(settings.c.name == bindparam("wanted")))
 

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
+from node.casework import returning
 from node.exchange import peers
 from node.office import audit, clocks, desks, lock, passkeys, setup, signin, staff, tasks
 from node.office import root as roots
@@ -91,6 +92,12 @@ class Root(Body, frozen=True, kw_only=True):
 
 class Successor(Root, frozen=True, kw_only=True):
     new_root: _Text
+
+
+class Unlock(Body, frozen=True, kw_only=True):
+    """`anyway`: after a restore, though some agencies have not answered yet."""
+
+    anyway: bool = False
 
 
 class Heard(Body, frozen=True, kw_only=True):
@@ -332,7 +339,7 @@ async def lock_node(call: Call) -> Any:
 
 
 async def unlock_node(call: Call) -> Any:
-    return {"locked": False, "was_locked": await call.do(lock.unlock)}
+    return {"locked": False, "was_locked": await call.do(returning.unlock, anyway=call.body.anyway)}
 
 
 async def show_clock(call: Call) -> Any:
@@ -445,7 +452,7 @@ ROUTES: Final = [
     Route("POST", "/keys/rotate", rotate_keys, "Make a new sealing key for the node"),
     Route("POST", "/node/lock", lock_node, "Lock the node: everybody is out, it goes on receiving"),
     Route("POST", "/local/lock", lock_node, "The same, on the node's own machine", is_open=True, local_only=True),
-    Route("POST", "/local/unlock", unlock_node, "Open a locked node again", is_open=True, local_only=True),
+    Route("POST", "/local/unlock", unlock_node, "Open a locked node again", Unlock, is_open=True, local_only=True),
     Route("GET", "/node/clock", show_clock, "Whether the clock is in doubt"),
     Route("POST", "/node/clock", confirm_clock, "Somebody has looked at a watch: the clock is right"),
     Route("POST", "/local/clock", confirm_clock, "The same, on the node's own machine", is_open=True, local_only=True),

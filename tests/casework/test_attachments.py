@@ -265,6 +265,36 @@ def test_an_erasure_while_a_part_is_put_away_leaves_nothing_in_the_depot(two: tu
     assert (depot.parts, sizes(other)) == ({}, [])
 
 
+def test_what_a_killed_process_left_in_the_depot_is_found_and_what_is_needed_stays(pair: tuple[Agency, Agency]) -> None:
+    """One of two put a part while it was erased, and was killed before it heard of that."""
+    one, other = pair
+    depot = give_depot(other)
+    case = new_case(one)
+    going_referral = refer(one, other, case_id=case, release_id=agree(one, other, case, sections=WITH_FILES))
+    staying = refer(one, other, case_id=case, release_id=agree(one, other, case, sections=WITH_FILES))
+    attach(one, going_referral)
+    sent = attach(one, staying)
+    settle_all(pair, START)
+    resting = other.store.read(parts.resting)
+    going = [part for part in resting if other.store.read(_referral_of, part.message_id) == going_referral]
+    assert len(going) == 3 and len(resting) == 6
+    other.store.write(erasure.erase_referral, START, going_referral)
+    assert depots_of.file(other, filing.clear) == 3, "the other process erases, and finds nothing"
+    for part in going:
+        depot.put(part.name, part.rest)  # and only now the first one puts, and is killed
+    assert depots_of.file(other, filing.clear) == 0 and len(depot.parts) == 3, "no row refers to them any more"
+    for part in resting:
+        depot.put(part.name, part.rest)  # the rest is on its way: still in the database
+    assert depots_of.file(other, filing.tidy) == 3
+    assert depot.parts.keys() == {part.name for part in resting} - {part.name for part in going}
+    assert depots_of.file(other) == 3 and depots_of.file(other, filing.tidy) == 0
+    assert read(other, staying, sent) == CONTENT
+
+
+def _referral_of(db: Any, message_id: str) -> str:
+    return str(db.execute(select(messages.c.referral_id).where(messages.c.id == message_id)).scalar_one())
+
+
 def test_a_depot_that_is_away_or_full_loses_nothing(two: tuple[Agency, Agency]) -> None:
     one, other = two
     referral, _ = referred(two)

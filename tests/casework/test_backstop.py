@@ -25,11 +25,13 @@ from node.casework import (
     referrals,
     silence,
 )
+from node.exchange.outbox import compose_plain
 from node.storage.tables import agencies, audit, bodies, cards, messages, tasks
 from node.storage.tables import cases as case_rows
 from protocol.codes import AgencyType, CardState, FollowupOutcome, Purpose, Risk, Role, Section
-from protocol.encoding import encode
+from protocol.encoding import encode, seconds
 from protocol.errors import LocalError, RemoteError
+from protocol.messages import FollowupOverdue
 from protocol.referral import Action
 from tests.casework.test_programmes import add
 from tests.world import DETAILS, START, Agency, agree, make_agency, meet, refer, settle_all
@@ -339,6 +341,40 @@ def test_both_ends_tell_the_backstop_of_a_thread_which_agency_and_not_whose(
     hour(target, late)
     settle_all((target, third), late)
     assert open_tasks(third, keeping.CALL_TASK) == {(keeping.CALL_TASK, target.id)}, "its own node says so too"
+
+
+def test_an_agency_cannot_fill_a_supervisors_list_with_others_to_telephone(
+    three: tuple[Agency, Agency, Agency],
+) -> None:
+    """From outside: one that has met us and sends whatever it likes."""
+    source, target, third = three
+
+    def name(*abouts: str, now: datetime = START, by: Agency = source) -> set[tuple[str, str]]:
+        for about in abouts:
+            by.store.write(compose_plain, by.here, now, third.id, FollowupOverdue, about=about, due=seconds(now))
+        settle_all((by, third), now)
+        return open_tasks(third, keeping.CALL_TASK, keeping.NAMES_TASK)
+
+    unknown = [f"{number:064x}" for number in range(40)]
+    names = (keeping.NAMES_TASK, source.id)
+    assert name(*unknown) == {names}, "it is telephoned itself, once"
+    assert name(target.id) == {names, (keeping.CALL_TASK, target.id)}, "one that we know is telephoned"
+    third.do(keeping.telephoned, START, agency=target.id)
+    third.do(keeping.telephoned, START, agency=source.id)
+    assert name(target.id, target.id) == set(), "it was today"
+    both = {(keeping.CALL_TASK, target.id)}
+    assert name(target.id, by=target) == both, "another that says so is another matter"
+    third.do(keeping.telephoned, START, agency=target.id)
+    assert name(target.id, now=START + DAY + timedelta(hours=1)) == both, "tomorrow is another day"
+    assert audited(third, "backstop.overdue") == 45, "the trail has every time"
+    # Many that are known, on one day.
+    later = START + 3 * DAY
+    known = {f"{number:064x}": third.here.directory.members[target.id] for number in range(keeping.NAMED_MAX + 3)}
+    third.here.directory = replace(third.here.directory, members={**third.here.directory.members, **known})
+    opened = name(*known, now=later) - both
+    assert opened == {(keeping.CALL_TASK, agency) for agency in list(known)[: keeping.NAMED_MAX]} | {names}
+    shown = third.store.read(keeping.list_cards, third.here, third.actor, later)
+    assert shown["names"] == [source.id] and len(shown["calls"]) == keeping.NAMED_MAX + 1
 
 
 def test_the_police_are_nobodys_backstop(tmp_path: Path) -> None:

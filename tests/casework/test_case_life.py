@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from node import backup, restore
+from node import listing, restore
 from node.casework import cases, importing, plans, referrals, retention, subject
 from node.office.actor import Actor
+from node.storage import ledger
 from node.storage.tables import bodies, erasures, followups, messages, records, tasks
 from node.storage.tables import cases as rows
 from protocol.codes import Role, Section, StatusReason
@@ -163,12 +164,15 @@ def test_a_backup_from_before_does_not_bring_it_back(ngo: Agency, tmp_path: Path
     before = ngo.store.read(lambda db: [dict(row) for row in db.execute(select(records)).mappings()])
     later = START + timedelta(days=40)
     ngo.do(retention.erase_case, later, case_id=case)
-    ledger = tmp_path / "erasures.json"
-    ledger.write_bytes(ngo.store.read(backup._ledger))
+    path = ledger.place(tmp_path, ngo.id)
+    tmp_path.chmod(0o700)
+    assert ledger.add(path, ngo.store.read(listing.known)) == 1
     # The backup, as it was: both cases are there again.
     ngo.store.write(lambda db: db.execute(delete(records)))
     ngo.store.write(lambda db: db.execute(insert(records), before))
-    assert ngo.store.write(restore._erase_again, later, ledger, ngo.id) == 1
+    ngo.store.write(lambda db: db.execute(delete(erasures)))
+    assert ngo.store.write(restore._erase_again, later, ledger.read(path), ngo.id) == 1
+    assert count(ngo, erasures) == 1, "and the next backup knows of it too"
     left = ngo.store.read(lambda db: db.execute(select(records.c.subject_id)).scalars().all())
     assert left == [other]
 

@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installed as the guide says, from a checkout into a clean environment: a node that runs without the checkout."""
+"""What is installed: the script's refusals, and a release. That it installs a node that runs: `test_guide.py`."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from pathlib import Path
 
-import pytest
-
-from tests.deploy.test_front import free_port
 from tests.deploy.tools import DEPLOY, ROOT, run
 
 
@@ -28,49 +22,6 @@ def checkout(target: Path) -> Path:
             (target / name).write_bytes(source.read_bytes())
             (target / name).chmod(source.stat().st_mode)
     return target
-
-
-def test_the_script_installs_a_node_that_runs(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    source, target = checkout(tmp_path / "source"), tmp_path / "opt"
-    done = run("sh", str(source / "deploy" / "install.sh"), str(source), str(target), sys.executable)
-    assert done.returncode == 0, done.stderr
-    assert "staffetta" in done.stdout and not (source / "build").exists()
-    program = str(target / "bin" / "staffetta")
-    assert run(str(target / "bin" / "python"), "-c", "import pytest").returncode != 0, "nothing of the tests"
-    folder, port = tmp_path / "data", free_port()
-    secret = tmp_path / "passphrase"
-    secret.write_text("invented words for the first evening")
-    secret.chmod(0o600)
-    answers = tmp_path / "answers.toml"
-    answers.write_text(
-        f'name = "Invented evening"\ntype = "NGO"\nzone = "Europe/Rome"\naddress = "http://127.0.0.1:{port}"\n'
-        f'handle = "first"\npassphrase_file = "{secret}"\nport = {port}\n'
-    )
-    made = run(program, "--data", str(folder), "--json", "init", "--from", str(answers), cwd=tmp_path)
-    assert made.returncode == 0 and json.loads(made.stdout)["sheet_a"], made.stderr
-    again = run(program, "--data", str(folder), "--json", "init", "--from", str(answers), cwd=tmp_path)
-    assert again.returncode == 1 and "Nothing was changed" in again.stdout
-    process = subprocess.Popen(
-        [program, "--data", str(folder), "serve"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-                    assert answer.read() == b"ready\n"
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            pytest.fail("the node did not answer")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/signin", timeout=5) as answer:
-            assert b"Sign in" in answer.read(), "pages, static files and languages are in the wheel"
-        checked = run(program, "--data", str(folder), "doctor", cwd=tmp_path)
-        assert checked.returncode == 0, checked.stdout
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 
 Loading it takes a second, and a run of the tests starts hundreds. What begins here is a process like any other, with
 its own pid, folder, files, signals and end; it shares with the others what all of them would have loaded. That the
-command also begins by itself is shown where a person starts it: `tests/test_readme.py`, `tests/deploy/test_install.py`.
+command also begins by itself is shown where a person starts it: `tests/deploy/test_guide.py`.
 """
 
 from __future__ import annotations

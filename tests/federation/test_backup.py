@@ -73,11 +73,16 @@ def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, Rea
     one, other = pair
     tmp_path.chmod(0o700)
     copies = tmp_path / "copies"
+    other.stop()
+    settings = other.folder / "staffetta.toml"
+    settings.write_text(settings.read_text().replace('# also = "/var/backups/staffetta"', f'also = "{copies}"'))
+    copies.mkdir(mode=0o700)
+    other.begin()
+    assert other.wait()
     kept = refer(one, other, CANARY)["referral"]
     gone = refer(one, other, CANARY)
     wait_for(lambda: {kept, gone["referral"]} <= set(received(other)))
     old = copies / f"staffetta-{other.agency[:8]}-20200101T000000Z.backup"
-    copies.mkdir(mode=0o700)
     old.write_bytes(b"an old one")
     (copies / "notes.txt").write_text("not ours")
     flow = Flow(one, other)
@@ -93,19 +98,18 @@ def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, Rea
     content = file.read_bytes()
     assert CANARY.encode() not in content and b"SQLite format" not in content, "sealed as a whole"
     assert sorted(p.name for p in copies.iterdir()) == sorted(
-        [file.name, "notes.txt", ".lock", f"staffetta-{other.agency[:8]}-erasures.json"]
+        [file.name, "notes.txt", ".lock", f"staffetta-{other.agency[:8]}-erasures.list"]
     ), "nothing is left of the work"
     checked = run(other.folder, "--json", "backup", "verify", str(file), *sheets(other, tmp_path))
     assert checked.returncode == 0 and json.loads(checked.stdout)["referrals"] >= 2, checked.stderr
 
-    # After the backup: an erasure, which the list beside it knows of; and another referral.
+    # After the backup: an erasure, which the list on the other disk knows of before it is signed; and another referral.
     one.client.post(
         f"/api/v1/consents/{gone['consent']}/withdraw", {"by_person": True, "erase": True, "confirmed": True}
     )
     wait_for(lambda: bool(other.client.get("/api/v1/withdrawals")["withdrawals"]))
     duty = other.client.get("/api/v1/withdrawals")["withdrawals"][0]["id"]
     other.client.post(f"/api/v1/withdrawals/{duty}/answer", {})
-    assert run(other.folder, "backup", "--to", str(copies)).returncode == 0
     later = refer(one, other)["referral"]
     wait_for(lambda: later in received(other))
 
@@ -118,6 +122,11 @@ def test_a_node_is_lost_and_comes_back_with_everything(pair: tuple[RealNode, Rea
     assert json.loads(back.stdout)["erased_again"] == 1
     other.begin()
     assert other.wait()
+    with pytest.raises(ApiError) as shut:
+        other.client.get("/api/v1/referrals")
+    assert shut.value.code == "locked", "nobody sees anything before the others have said what was stopped"
+    wait_for(lambda: run(other.folder, "unlock").returncode == 0)
+    assert other.rows("SELECT count(*) FROM withdrawals") == [(1,)], "which they have by now"
     with pytest.raises(ApiError) as signed_out:
         other.client.get("/api/v1/referrals")
     assert signed_out.value.code == "signed-out", "sessions are in no backup"
@@ -163,7 +172,7 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     key = restore.recovery_key(one.printed["sheet_a"], one.printed["sheet_b"])
 
     def refuse(content: bytes, says: str | None) -> None:
-        broken = tmp_path / "broken.backup"
+        broken = copies / "broken.backup"
         broken.write_bytes(content)
         with pytest.raises((ConfigError, LocalError), match=says):
             restore.restore(broken, target, key, datetime.now(UTC))
@@ -177,7 +186,7 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
         refuse(bytes(changed), None)
     refuse(whole + b"x", "Use another copy")
     refuse(b"STFB\x02" + whole[5:], "newer version")
-    broken = tmp_path / "broken.backup"
+    broken = copies / "broken.backup"
     refused(run(target, "restore", str(broken), *mine), "newer version")
     other_folder = tmp_path / "other"
     other_folder.mkdir(mode=0o700)
@@ -189,6 +198,11 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     listed = tmp_path / "ledger"
     listed.write_text("not a list")
     refused(run(target, "restore", str(file), *mine, "--ledger", str(listed)), "list of erasures")
+    (aside := tmp_path / "aside").mkdir(mode=0o700)
+    shutil.copy(file, aside)
+    refused(
+        run(target, "restore", str(aside / file.name), *mine), "list of what was erased is not beside", "--no-ledger"
+    )
     assert not target.exists()
     # A restore that was cut off: what lies there is no node, and the next one begins from nothing.
     (target / restore.UNDER_WAY).mkdir(parents=True)

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
 import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -113,6 +109,8 @@ def test_a_damaged_database(node: RealNode) -> None:
         ('[agency]\naddress = "http://elsewhere.invalid"\n', "https"),
         ('[log]\nlevel = "loud"\n', "level"),
         ("[listen\n", "staffetta.toml"),
+        ("[listen]\nport = 8470\n\n[listen]\nproxies = 1\n", "there is a section [listen] already"),
+        ('[erasures]\nalso = "elsewhere"\n', "whole path"),
     ],
 )
 def test_a_setting_that_is_wrong_stops_the_start(node: RealNode, setting: str, word: str) -> None:
@@ -125,51 +123,6 @@ def test_setting_up_twice_harms_nothing(node: RealNode) -> None:
     answers = node.folder.parent / "lantern.toml"
     refused(run(node.folder, "init", "--from", str(answers)), "already")
     assert (node.folder / "keys" / "node.key").read_bytes() == before
-
-
-def test_setting_up_in_person_asks_explains_and_sees_that_the_sheets_are_on_paper(tmp_path: Path) -> None:
-    """At a terminal, as the guide has it: five questions, a passphrase twice, and the end of each sheet typed back."""
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "data"
-    ours, its = os.openpty()
-    command = [sys.executable, "-m", "node", "--data", str(folder), "init"]
-    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
-    os.close(its)
-    said = ""
-
-    def answer(question: str, text: str) -> None:
-        nonlocal said
-        while question not in said:
-            said += os.read(ours, 65536).decode(errors="replace").replace("\r\n", "\n")
-        shown.append(said)
-        said = ""
-        os.write(ours, text.encode() + b"\n")
-
-    shown: list[str] = []
-    for question, text in (
-        ("agencies see this name", "Invented evening"),
-        ("What kind of agency", "NGO"),
-        ("time zone", ""),
-        ("Where other nodes reach", ""),
-        ("Your work name", "first"),
-        ("Choose a passphrase: ", "invented words for the evening"),
-        ("Repeat for confirmation: ", "invented words for the evening"),
-        ("  root seed: ", "AAAA"),
-    ):
-        answer(question, text)
-    printed = shown[-1]
-    ends = [re.search(rf"{name}[^\n]*:\n    ([A-Z2-7 ]+)\n", printed) for name in ("root seed", "sheet A", "sheet B")]
-    assert all(ends) and printed.count("▀") > 500, "words and pictures"
-    for question, end in zip(("root seed: ", "sheet A: ", "sheet B: "), ends, strict=True):
-        assert end is not None
-        answer(question, end[1].split()[-1][-4:])
-    with contextlib.suppress(OSError):  # the terminal's other end is closed
-        while said := os.read(ours, 65536).decode(errors="replace"):
-            pass
-    os.close(ours)
-    assert process.wait(60) == 0
-    assert (folder / "staffetta.toml").exists()
-    assert b"invented words" not in b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def test_commands_without_a_node_say_what_to_do(node: RealNode, tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_what_was_cut_off_while_it_was_put_is_not_held(tmp_path: Path) -> None:
     assert list(depot.held()) == [Held(NAME, 6)]
 
 
+def test_with_a_part_goes_what_was_cut_off_of_it(tmp_path: Path) -> None:
+    depot, folder = Folder(tmp_path / "files"), tmp_path / "files" / NAME[:2]
+    depot.put(NAME, b"sealed")
+    depot.put(NAME[:-1] + "0", b"sealed")
+    for name in (NAME, NAME[:-1] + "0"):
+        files.create_secret(folder / f".{name}.1-cut", b"sea")
+    depot.remove(NAME)
+    other = NAME[:-1] + "0"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([other, f".{other}.1-cut"])
+
+
 def test_a_folder_that_others_can_reach_or_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files").chmod(0o755)

@@ -30,6 +30,7 @@ from node.casework import (
     plans,
     programmes,
     replies,
+    returning,
     show,
     silence,
 )
@@ -61,13 +62,19 @@ async def home(visit: Visit) -> web.StreamResponse:
             if r["side"] == "source" and (r["attention"] in ("overdue", "undelivered") or r["silent_since"])
         ]
         mine = tasks.list_tasks(db, actor)
+        known = {agency: member.peer.name for agency, member in here.directory.members.items()}
         unmet = {t["subject_id"]: t["kind"] == replies.UNMET for t in mine if t["kind"] in replies.KINDS}
         answered = show.list_referrals(db, here, actor, now, include_ended=True, only=unmet) if unmet else []
         above = {str(row["id"]) for row in (*waiting, *answered, *silent, *due)}
         of_cases = [*(r["case"] for r in (*waiting, *answered, *silent)), *(f["case_id"] for f in due)]
         return {
             "tasks": [
-                {**task, "link": _link(db, here, task), "by_word": tasks.is_by_word(str(task["kind"]))}
+                {
+                    **task,
+                    "link": _link(db, here, task),
+                    "by_word": tasks.is_by_word(str(task["kind"])),
+                    "agency": known.get(str(task["subject_id"]), ""),
+                }
                 for task in mine
                 if not (task["kind"] in _SAID_ABOVE and task["subject_id"] in above)
             ],
@@ -142,9 +149,9 @@ def _link(db: Connection, here: Here, task: dict[str, Any]) -> str:
         return f"/alerts/{subject}"
     if kind.startswith((alerts.PATH_TASK, drills.DRILL_TASK)):
         return "/alerts"
-    if kind == silence.PEER_TASK:
+    if kind in (silence.PEER_TASK, returning.FORGOTTEN_TASK):
         return "/agencies"
-    if kind in (keeping.CALL_TASK, backstop.USED_TASK, silence.GONE_TASK):
+    if kind in (keeping.CALL_TASK, keeping.NAMES_TASK, backstop.USED_TASK, silence.GONE_TASK):
         page = keeping.page_of(db, kind, subject)
         if page:
             return page

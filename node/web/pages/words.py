@@ -205,6 +205,10 @@ TASK: Final = {
     "desk-silent": N_("Nobody has signed in at a desk for days, and something waits there."),
     "agency-silent": N_("An agency with which something is open is silent. Telephone it."),
     "agency-gone": N_("An agency has been silent for 14 days. Telephone the agency, never the person, and decide."),
+    "answers-forgotten": N_(
+        "An agency answers what this node no longer knows, because it was restored. Telephone it and ask what was sent."
+    ),
+    "backstop-names": N_("An agency says of many others that they have missed a follow-up. Telephone it and ask."),
     "backstop-call": N_("An agency has missed a follow-up. Telephone the agency, never the person."),
     "backstop-used": N_("While nothing was heard of us, our backstop opened the card of a person. Telephone it."),
     "roster-not-signed": N_("Somebody waits to be confirmed as a member of a desk."),
