@@ -246,12 +246,16 @@ def sign(statement: msgspec.Struct, label: bytes, *signers: SigningKey) -> Signe
 def verify(signed: Signed, label: bytes, decoder: msgspec.json.Decoder[T], *keys: VerifyKey) -> T:
     """Return the statement if every key in `keys` has signed it under `label`, else raise RemoteError."""
     statement = decode(signed.statement, decoder, BUNDLE_MAX_BYTES)
+    _check_signatures(signed, label, *keys)
+    return statement
+
+
+def _check_signatures(signed: Signed, label: bytes, *keys: VerifyKey) -> None:
     values = {signature.key: signature.value for signature in signed.signatures}
     if len(values) != len(keys) or len(signed.signatures) != len(keys):
         raise RemoteError("bad-signature", "A statement has not the signatures it needs.", "refused")
     for key in keys:
         key.verify(label, signed.statement, values.get(key.hash, b""))
-    return statement
 
 
 _SUCCESSION: Final = msgspec.json.Decoder(Succession)
@@ -303,7 +307,7 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
     if not node_certificate.not_before <= now < node_certificate.not_after:
         raise RemoteError("bundle-expired", "The agency's node certificate is not valid today. Ask it to renew.")
     node_key = VerifyKey(node_certificate.key)
-    verify(signed, LABEL_BUNDLE, _BUNDLE, node_key)  # step 5
+    _check_signatures(signed, LABEL_BUNDLE, node_key)  # step 5
     officers = [_officer(entry, bundle.agency, root) for entry in bundle.officers]  # step 6
     desks = [_desk(entry, bundle.agency, officers, now) for entry in bundle.desks]  # step 7
     if len({desk.id for desk in desks}) != len(desks):

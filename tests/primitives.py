@@ -38,6 +38,7 @@ class _Public:
         if len(raw) != self.size:
             raise ValueError
         self.raw = raw
+        self.name = _tag(raw)
 
     @classmethod
     def from_public_bytes(cls, raw: bytes) -> Any:
@@ -55,7 +56,7 @@ class _Verifier(_Public):
             raise InvalidSignature
 
     def sign(self, message: bytes) -> bytes:
-        return _tag(self.raw, message).ljust(self.signature, b"\0")
+        return _tag(self.name, message).ljust(self.signature, b"\0")
 
 
 class _Ed25519(_Verifier):

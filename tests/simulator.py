@@ -39,6 +39,7 @@ from node.office import audit, setup
 from node.office.bundle import make_bundle, own_bundle
 from node.storage import rows as row_groups
 from node.storage.database import _AFTER_COMMIT
+from node.storage.engines import STATEMENTS_KEPT
 from node.storage.here import Here
 from node.storage.keystore import Keystore
 from node.storage.tables import (
@@ -164,7 +165,8 @@ def _connection(index: int) -> Connection:
     To SQLAlchemy it is one transaction that never ends; those of the node are begun and ended by the driver
     (`SimDatabase.run`), because what SQLAlchemy does around each costs more than most have in them.
     """
-    engine = create_engine("sqlite://", poolclass=StaticPool)
+    kept = {"cached_statements": STATEMENTS_KEPT}
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args=kept)
     event.listen(engine, "connect", _prepare)
     db = engine.connect()
     db.begin()

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -386,16 +387,18 @@ def check_followups(world: Year, node: Node) -> None:
     need(all(count == 1 for count in said.values()), "no rung is told twice", node=node.name)
     told = {(subject, action.partition(".")[2]) for action, subject in said}
     rung = {(row.followup_id, row.rung): row.told for row in node.rows(select(escalations))}
+    known = {followup_id for (followup_id, _), is_told in rung.items() if is_told}
     need(told == {key for key, is_told in rung.items() if is_told}, "what is told is written down", node=node.name)
+    looked = sorted(world.swept[node.index])
     for row in node.rows(select(followup_rows)):
         # What the other end does may have been reported before its plan had come: there only what is open is judged.
         until = now if not row.ended else row.reported_at if row.ours else None
         if until is None or row.snoozed_until is not None:
             continue
-        # Slow and obvious: on the first time that the node looked at it after the due date, somebody was told.
-        if any(row.due_at <= at < until - timedelta(days=1) for at in world.swept[node.index]):
-            is_known = any(followup_id == row.id and is_told for (followup_id, _), is_told in rung.items())
-            need(is_known, "somebody was told that it is due", node=node.name)
+        # Apart from the ladder: on the first time that the node looked at it after the due date, somebody was told.
+        first = bisect_left(looked, row.due_at)
+        if first < len(looked) and looked[first] < until - timedelta(days=1):
+            need(row.id in known, "somebody was told that it is due", node=node.name)
         if not row.ended:
             need(row.next_rung_at is None or row.next_rung_at > now - timedelta(days=2), "an open ladder goes on")
     plans_seen: dict[str, list[int]] = {}

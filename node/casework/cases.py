@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, case, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, true, update
 
 from node.casework import records
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import Here
+from node.storage.rows import Question, insert_rows
 from node.storage.tables import cases, programmes, referrals, threads
 from protocol import crypto
 from protocol.backstop import SECTIONS as CARD_SECTIONS
@@ -25,6 +26,16 @@ LIST_MAX: Final = 200
 OPENERS: Final = (Role.CASEWORKER, Role.INTAKE, Role.SUPERVISOR)
 #: A closed case has been kept for as long as the agency keeps them: erase it, or say why not.
 RETENTION_TASK: Final = "retention-due"
+_LOAD = Question(select(cases).where(cases.c.id == bindparam("case")))
+#: One without an end before the others: a case that nobody has placed yet must not end with a project.
+_PROGRAMME = Question(
+    select(programmes.c.id)
+    .order_by(
+        case((programmes.c.ends_on.is_(None), 0), (programmes.c.ends_on >= bindparam("today"), 1), else_=2),
+        programmes.c.starts_on,
+    )
+    .limit(1)
+)
 #: Cases that one search opens: a few milliseconds for ten.
 FIND_MAX: Final = 1_000
 
@@ -56,10 +67,8 @@ def new_case(
     """The row of a new case; in a programme without an end, else in one that has not ended, unless one is named."""
     if programme_id is None:
         today = now.date().isoformat()
-        # One without an end before the others: a case that nobody has placed yet must not end with a project.
-        order = case((programmes.c.ends_on.is_(None), 0), (programmes.c.ends_on >= today, 1), else_=2)
-        first = select(programmes.c.id).order_by(order, programmes.c.starts_on).limit(1)
-        programme_id = db.execute(first).scalar()
+        first = _PROGRAMME.first(db, {"today": today})
+        programme_id = None if first is None else first.id
     if programme_id is None:
         raise LocalError("no-programme", "Every case belongs to a programme. Add one first.")
     case_id = crypto.new_id()
@@ -71,13 +80,13 @@ def new_case(
         "risk": risk,
         "opened_at": now,
     }
-    db.execute(insert(cases), row)
+    insert_rows(db, cases, [row])
     return case_id
 
 
 def load(db: Connection, actor: Actor, case_id: str) -> Any:
     """The case's row, if the actor may see it: she is of its desk. Raises LocalError."""
-    row = db.execute(select(cases).where(cases.c.id == case_id)).first()
+    row = _LOAD.first(db, {"case": case_id})
     if row is None or row.desk_id not in actor.desks or actor.is_kept_out(row.id):
         # The same answer for what does not exist and for what is not hers: nobody learns which cases there are.
         raise LocalError("unknown-case", "There is no such case at your desks.")
@@ -131,7 +140,7 @@ def read_case(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[st
     row = load(db, actor, case_id)
     opened = records.latest(db, here, actor, "case", case_id) or {}
     mine = select(threads.c.id, threads.c.peer).where(threads.c.case_id == case_id)
-    return {**row._mapping, "sections": opened, "threads": [dict(t) for t in db.execute(mine).mappings()]}
+    return {**row._asdict(), "sections": opened, "threads": [dict(t) for t in db.execute(mine).mappings()]}
 
 
 def record_sections(

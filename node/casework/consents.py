@@ -21,7 +21,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage import tables
 from node.storage.here import NODE, Here
-from node.storage.rows import Question
+from node.storage.rows import Question, insert_rows
 from node.storage.tables import agencies, messages, referrals, release_events, releases, threads, withdrawals
 from protocol import consent, crypto
 from protocol.codes import Basis, ConsentState, Onward, Purpose, Role, Section
@@ -38,6 +38,20 @@ _PERMITTING = (ConsentState.GIVEN, ConsentState.RENEWED)
 _MAY_GO = or_(
     releases.c.state.in_(_PERMITTING) & (releases.c.valid_until > bindparam("now")),
     releases.c.ours.is_(False) & releases.c.state.in_((*_PERMITTING, ConsentState.EXPIRED)),
+)
+_THREAD = Question(
+    select(threads.c.id).where(threads.c.case_id == bindparam("case"), threads.c.peer == bindparam("agency"))
+)
+_ASKED = Question(
+    select(releases.c.id)
+    .where(
+        releases.c.case_id == bindparam("case"),
+        releases.c.agency == bindparam("agency"),
+        releases.c.ours.is_(True),
+        releases.c.state.in_((ConsentState.REQUESTED, ConsentState.REFUSED)),
+    )
+    .order_by(releases.c.state_at.desc())
+    .limit(1)
 )
 _PERMITTED = Question(select(releases.c.id).where(releases.c.id.in_(bindparam("ids", expanding=True)), _MAY_GO))
 
@@ -104,11 +118,12 @@ def record_consent(
         desk_id=case.desk_id,
         sections={Section.NARRATIVE: encode(details), **({Section.IDENTITY: encode({"who": who})} if who else {})},
     )
-    thread_id = db.execute(select(threads.c.id).where(threads.c.case_id == case_id, threads.c.peer == agency)).scalar()
-    row = _row(release, case_id, thread_id, now, record_id)
-    db.execute(
-        insert(releases).values(row) if asked is None else update(releases).where(releases.c.id == asked).values(row)
-    )
+    thread = _THREAD.first(db, {"case": case_id, "agency": agency})
+    row = _row(release, case_id, None if thread is None else thread.id, now, record_id)
+    if asked is None:
+        insert_rows(db, releases, [row])
+    else:
+        db.execute(update(releases).where(releases.c.id == asked).values(row))
     _append(db, release.id, ConsentState.GIVEN, now, actor.staff_id, record_id=record_id)
     audit.record(db, now, actor.staff_id, "consent.record", release.id, basis=basis, peer=agency)
     return release.id
@@ -116,14 +131,8 @@ def record_consent(
 
 def _asked(db: Connection, case_id: str, agency: str) -> str | None:
     """A question to her about this agency that was not answered with yes yet: a yes continues it."""
-    query = select(releases.c.id).where(
-        releases.c.case_id == case_id,
-        releases.c.agency == agency,
-        releases.c.ours.is_(True),
-        releases.c.state.in_((ConsentState.REQUESTED, ConsentState.REFUSED)),
-    )
-    found: str | None = db.execute(query.order_by(releases.c.state_at.desc()).limit(1)).scalar()
-    return found
+    row = _ASKED.first(db, {"case": case_id, "agency": agency})
+    return None if row is None else str(row.id)
 
 
 def ask(
@@ -243,7 +252,7 @@ def _append(
         "valid_until": valid_until,
         "record_id": record_id,
     }
-    db.execute(insert(release_events), row)
+    insert_rows(db, release_events, [row])
 
 
 @lru_cache(maxsize=256)

@@ -50,6 +50,15 @@ _REPORTED = Change(
     .where(followups.c.id == bindparam("followup"))
     .values(reported_at=bindparam("at"), ended=True, next_rung_at=None, record_id=bindparam("record"))
 )
+_UNREPORTED = Question(
+    select(followups).where(
+        followups.c.plan_id == bindparam("plan"),
+        followups.c.ordinal == bindparam("ordinal"),
+        followups.c.thread_id == bindparam("thread"),
+        followups.c.reported_at.is_(None),
+    )
+)
+_CONTACTED = Change(update(case_rows).where(case_rows.c.id == bindparam("case")).values(contact_at=bindparam("at")))
 _PLANS = Question(
     select(messages.c.content).where(
         messages.c.thread_id == bindparam("thread"), messages.c.type == MessageType.FOLLOWUP_PLAN
@@ -184,7 +193,7 @@ def report(
         decided, tried = contact.after_no_answer(db, here, actor, now, known, channel)
         said |= {"tried": tried} if tried else {}
     if outcome in contact.CAME and row.case_id is not None:
-        db.execute(update(case_rows).where(case_rows.c.id == row.case_id).values(contact_at=now))
+        _CONTACTED.run(db, {"case": row.case_id, "at": now})
     if contact_confirmed:
         contact.confirm(db, here, actor, now, known)
     sections = {Section.NARRATIVE: encode(said)}
@@ -246,14 +255,7 @@ def learn_reported(db: Connection, here: Here, now: datetime, message: FollowupR
 
 def _reported(db: Connection, message: FollowupReport) -> Any:
     """The follow-up that this is about, if it has not been reported yet."""
-    return db.execute(
-        select(followups).where(
-            followups.c.plan_id == message.plan,
-            followups.c.ordinal == message.ordinal,
-            followups.c.thread_id == message.thread,
-            followups.c.reported_at.is_(None),
-        )
-    ).first()
+    return _UNREPORTED.first(db, {"plan": message.plan, "ordinal": message.ordinal, "thread": message.thread})
 
 
 def _go_on(db: Connection, here: Here, now: datetime, row: Any, at: datetime, *, ends: bool) -> None:

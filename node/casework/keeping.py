@@ -20,7 +20,7 @@ from node.office import audit, tasks
 from node.office.actor import Actor
 from node.office.desks import desk_keys_for
 from node.storage.here import NODE, Here
-from node.storage.rows import Pending, Question
+from node.storage.rows import Change, Pending, Question
 from node.storage.settings import get_setting, set_setting
 from node.storage.tables import agencies, bodies, cards, messages, releases, threads
 from node.storage.tables import cases as case_rows
@@ -48,6 +48,17 @@ LIST_MAX: Final = 500
 _WHO: Final = (Role.CASEWORKER, Role.SUPERVISOR)
 _USABLE: Final = (ConsentState.GIVEN, ConsentState.RENEWED, ConsentState.EXPIRED)
 
+_ANY = Question(select(cards).where(cards.c.thread_id == bindparam("thread")))
+#: It has spoken: if it falls silent again, opening the card is decided and recorded again.
+_SAYS = Change(
+    update(cards)
+    .where(cards.c.thread_id == bindparam("thread"))
+    .values(
+        {name: bindparam(f"new_{name}") for name in ("state", "due_at", "told_at", "ended", "message_id", "release_id")}
+    )
+    .values(opened_at=None, opened_by=None)
+)
+
 # -- what comes ------------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +84,7 @@ def take_overdue(db: Connection, here: Here, now: datetime, content: FollowupOve
 def take_card(db: Connection, here: Here, now: datetime, content: BackstopCard, pending: Pending) -> None:
     """A card has come, or what it says has changed, or our own backstop has used one."""
     pending.flush(db)
-    card = db.execute(select(cards).where(cards.c.thread_id == content.thread)).first()
+    card = _ANY.first(db, {"thread": content.thread})
     if content.state not in rules.OWN:
         backstop.take_answer(db, now, card, content, pending)
         return
@@ -101,9 +112,9 @@ def take_card(db: Connection, here: Here, now: datetime, content: BackstopCard, 
     if card.state == CardState.TAKEN:
         # We are responsible by now: what the other agency knows of it has been overtaken.
         return
-    # It has spoken: if it falls silent again, opening the card is decided and recorded again.
-    told |= {"opened_at": None, "opened_by": None}
-    db.execute(update(cards).where(cards.c.thread_id == content.thread).values(**told))
+    # One without data says how the card that is there stands, and leaves what it holds.
+    holds = {"message_id": card.message_id, "release_id": card.release_id}
+    _SAYS.run(db, {"thread": content.thread, **{f"new_{name}": value for name, value in {**holds, **told}.items()}})
     if content.sections or content.state is CardState.ENDED:
         _erase(db, now, content.thread, content.sender, keep=content.id)
     _watch_one(db, now, content.thread, card.desk_id, content.state, due)

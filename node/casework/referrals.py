@@ -613,7 +613,7 @@ def replace_sections(
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
-_LOAD = (
+_LOAD = Question(
     select(referrals, threads.c.peer, threads.c.peer_desk, threads.c.case_id)
     .join(threads, threads.c.id == referrals.c.thread_id)
     .where(referrals.c.id == bindparam("referral"))
@@ -622,7 +622,7 @@ _LOAD = (
 
 def load(db: Connection, actor: Actor, referral_id: str) -> Any:
     """The referral's row with its thread's peer, if the actor is of its desk (or the node). Raises LocalError."""
-    row = db.execute(_LOAD, {"referral": referral_id}).first()
+    row = _LOAD.first(db, {"referral": referral_id})
     is_hers = row is not None and row.desk_id in actor.desks and not actor.is_kept_out(row.thread_id, row.case_id)
     if row is None or not (is_hers or actor.is_node):
         raise LocalError("unknown-referral", "There is no such referral at your desks.")
@@ -646,7 +646,7 @@ def state_values(state: State) -> dict[str, Any]:
 
 def store(db: Connection, row: Any, values: Mapping[str, Any], now: datetime) -> None:
     """Write the row's new values, and when its attention may next change. Raises LocalError if somebody was faster."""
-    merged = {**dict(row._mapping), **values}
+    merged = {**row._asdict(), **values}
     state = State(
         Status(merged["status"]),
         bool(merged["cancellation_requested"]),

@@ -147,7 +147,7 @@ def erase_case(db: Connection, here: Here, actor: Actor, now: datetime, *, case_
     """
     actor.require_role(Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
-    due = erase_from(case._mapping, months(db))
+    due = erase_from(case._asdict(), months(db))
     if case.closed_at is None:
         raise LocalError("case-open", "Only a closed case has a date from which it may be erased.")
     if due is None or due > now:

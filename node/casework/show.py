@@ -137,7 +137,7 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     """
     row = referrals.load(db, actor, referral_id)
     peer = db.execute(select(*PEER).where(agencies.c.agency == row.peer)).one()
-    shown = summary(_Row({**dict(row._mapping), **dict(peer._mapping)}), now)
+    shown = summary(_Row({**row._asdict(), **peer._asdict()}), now)
     found = db.execute(
         select(messages, bodies.c.body_sealed)
         .outerjoin(bodies, bodies.c.content_hash == messages.c.content_hash)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from node.casework import mail, referrals
 from node.exchange import chains, outbox
 from node.office import audit, tasks
 from node.storage.here import NODE, Here
-from node.storage.rows import Change, Question
+from node.storage.rows import Change, Question, insert_rows
 from node.storage.tables import (
     IS_PERMITTING,
     cases,
@@ -50,9 +50,15 @@ _ATTEND = Change(
     .values(attention=bindparam("now_at"), attention_at=bindparam("next_at"))
 )
 _ENDING = Question(
-    select(releases.c.id, releases.c.ours, releases.c.case_id, releases.c.thread_id)
+    select(releases.c.id, releases.c.ours, cases.c.desk_id)
+    .outerjoin(cases, cases.c.id == releases.c.case_id)
     .where(IS_PERMITTING, releases.c.valid_until <= bindparam("now"))
     .limit(bindparam("most"))
+)
+_END = Change(
+    update(releases)
+    .where(releases.c.id == bindparam("release"))
+    .values(state=ConsentState.EXPIRED, state_at=bindparam("at"))
 )
 _UNANSWERED = Question(
     select(withdrawals.c.id, threads.c.desk_id)
@@ -84,11 +90,10 @@ def end_consents(db: Connection, here: Here, now: datetime, limit: int = 200) ->
     """
     ended = _ENDING.all(db, {"now": now, "most": limit})
     for row in ended:
-        db.execute(update(releases).where(releases.c.id == row.id).values(state=ConsentState.EXPIRED, state_at=now))
-        db.execute(insert(release_events), {"release_id": row.id, "state": ConsentState.EXPIRED, "at": now})
+        _END.run(db, {"release": row.id, "at": now})
+        insert_rows(db, release_events, [{"release_id": row.id, "state": ConsentState.EXPIRED, "at": now}])
         if row.ours:
-            desk = db.execute(select(cases.c.desk_id).where(cases.c.id == row.case_id)).scalar()
-            tasks.open_task(db, now, "consent-ended", row.id, desk_id=desk)
+            tasks.open_task(db, now, "consent-ended", row.id, desk_id=row.desk_id)
         audit.record(db, now, NODE, "consent.expire", row.id)
     return len(ended)
 

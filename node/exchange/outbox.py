@@ -332,6 +332,17 @@ _LEASE = Change(
     .where(outbox.c.number.in_(bindparam("numbers", expanding=True)))
     .values(lease_until=bindparam("until"), leased_by=bindparam("slot"), attempts=outbox.c.attempts + 1)
 )
+_FREE = Change(
+    update(outbox)
+    .where(outbox.c.number.in_(bindparam("numbers", expanding=True)))
+    .values(lease_until=bindparam("until"))
+)
+_FAILURES = Question(select(agencies.c.failures).where(agencies.c.agency == bindparam("peer")))
+_FAILED = Change(
+    update(agencies)
+    .where(agencies.c.agency == bindparam("peer"))
+    .values(failures=bindparam("count"), retry_at=bindparam("until"))
+)
 _HEARD = Change(
     update(agencies)
     .where(agencies.c.agency == bindparam("peer"))
@@ -523,18 +534,14 @@ def _free(db: Connection, now: datetime, dispatch: Dispatch, left: Collection[Cl
     if dispatch.is_alert:
         tries = min((claimed.attempts for claimed in left), default=0)
         until = now + timedelta(seconds=ALERT_BACKOFF_SECONDS[min(tries, len(ALERT_BACKOFF_SECONDS) - 1)])
-    numbers = [claimed.number for claimed in left]
-    db.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(lease_until=until))
+    _FREE.run(db, {"numbers": [claimed.number for claimed in left], "until": until})
 
 
 def _back_off(db: Connection, now: datetime, peer: str, chance: float, at_least_seconds: int | None = None) -> None:
-    failures = db.execute(select(agencies.c.failures).where(agencies.c.agency == peer)).scalar() or 0
+    known = _FAILURES.first(db, {"peer": peer})
+    failures = 0 if known is None else known.failures
     wait = max(backoff_seconds(failures, chance), at_least_seconds or 0)
-    db.execute(
-        update(agencies)
-        .where(agencies.c.agency == peer)
-        .values(failures=failures + 1, retry_at=now + timedelta(seconds=wait))
-    )
+    _FAILED.run(db, {"peer": peer, "count": failures + 1, "until": now + timedelta(seconds=wait)})
 
 
 def backoff_seconds(failures: int, chance: float) -> float:
@@ -604,6 +611,11 @@ _ALERTING = Question(
         )
     )
 )
+
+
+def waiting(db: Connection, now: datetime) -> tuple[list[str], list[str]]:
+    """For whom an alert can go now, and for whom something else can: asked every two seconds, in one hop."""
+    return waiting_alerts(db, now), waiting_peers(db, now)
 
 
 def waiting_peers(db: Connection, now: datetime) -> list[str]:

@@ -106,6 +106,7 @@ def accept_answer(db: Connection, here: Here, now: datetime, made: Invite, raw: 
     return peer
 
 
+_STANDING = Question(select(agencies.c.standing).where(agencies.c.agency == bindparam("agency")))
 _TYPE = Question(select(agencies.c.type).where(agencies.c.agency == bindparam("agency")))
 _STORE = Change(
     update(agencies)
@@ -315,12 +316,14 @@ _MEMBERS = Question(
 )
 
 
-def load_directory(
-    db: Connection, now: datetime, before: Directory | None = None, fresh: Peer | None = None
-) -> Directory:
-    """The members as stored. A bundle that was verified before is not verified again, nor that of `fresh`."""
+def standing_of(db: Connection, agency: str) -> Standing:
+    """How an agency that is known stands here."""
+    return Standing(_STANDING.first(db, {"agency": agency}).standing)
+
+
+def load_directory(db: Connection, now: datetime, before: Directory | None = None) -> Directory:
+    """The members as stored. A bundle that was verified before is not verified again."""
     known = {} if before is None else {agency: member.peer for agency, member in before.members.items()}
-    known |= {} if fresh is None else {fresh.agency: fresh}
     members: dict[str, Member] = {}
     for row in _MEMBERS.all(db, {}):
         standing, old = Standing(row.standing), known.get(row.agency)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,6 +38,7 @@ from node.storage.tables import Lane, agencies, messages, threads
 from node.storage.tables import outbox as outbox_rows
 from protocol import framing, identity
 from protocol.codes import MessageType
+from protocol.directory import Member, Standing
 from protocol.encoding import BATCH_MAX_MESSAGES, MESSAGE_LIFE_DAYS, seconds
 from protocol.errors import ProtocolError
 from protocol.identity import KEM_ROTATE_DAYS
@@ -156,10 +158,11 @@ class Worker:
 
     async def _look(self) -> None:
         try:
-            for peer in await self._database.read(outbox.waiting_alerts, self._clock.now()):
+            alerted, others = await self._database.read(outbox.waiting, self._clock.now())
+            for peer in alerted:
                 if peer not in self._alerting:
                     self._start_alerts(peer)
-            for peer in await self._database.read(outbox.waiting_peers, self._clock.now()):
+            for peer in others:
                 if peer not in self._busy:
                     self._start(peer)
         except NodeError as error:
@@ -298,29 +301,32 @@ class Worker:
         try:
             raw = await fetch_bundle(self._client, member.peer.address)
             found = identity.verify_bundle(raw, seconds(now), member.peer)
-            await self._database.write(_take_bundle, self._here, self._hooks, now, found)
+            standing = await self._database.write(_take_bundle, self._here, self._hooks, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
             # Soon again, for whoever was only starting: a node that was restored is not understood before.
             self._fetched[peer] = now - BUNDLE_WAIT + BUNDLE_RETRY
             self._claimed.pop(peer, None)
             return False
-        await self.reload(found)
+        # Of the others nothing has changed: with many of them it would be long to read them all for each.
+        before = self._here.directory
+        self._here.directory = replace(before, members={**before.members, peer: Member(found, standing)})
+        self._tell_again()
         return True
 
-    async def reload(self, fresh: identity.Peer | None = None) -> None:
-        """The directory in memory is the one that is stored, here and soon in every process of the node.
+    async def reload(self) -> None:
+        """The directory in memory is the one that is stored, here and soon in every process of the node."""
+        await self.look_again()
+        self._tell_again()
 
-        `fresh`: whose bundle was verified and stored just now.
-        """
-        await self.look_again(fresh)
+    def _tell_again(self) -> None:
         if self._here.again is not None:
             self._here.again()
 
-    async def look_again(self, fresh: identity.Peer | None = None) -> None:
+    async def look_again(self) -> None:
         """The directory in memory is the one that is stored."""
         now, before = self._clock.now(), self._here.directory
-        self._here.directory = await self._database.read(peers.load_directory, now, before, fresh)
+        self._here.directory = await self._database.read(peers.load_directory, now, before)
 
     async def announce(self) -> None:
         """After a move: our bundle goes to every agency that has not taken the new address, until each has."""
@@ -395,12 +401,16 @@ class Worker:
             log.info("confirmation_postponed", code=error.code, peer=agency)
 
 
-def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> None:
-    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once."""
+def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> Standing:
+    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once.
+
+    Returns how the agency stands here.
+    """
     before = here.directory.members.get(found.agency)
     peers.store_peer(db, here, now, found)
     if before is not None and before.peer.root.hash != found.root.hash:
         hooks.alarm(db, here, now, "root-changed", found.agency, found.agency)
+    return peers.standing_of(db, found.agency)
 
 
 _QUEUED = agencies.c.agency.in_(

@@ -31,6 +31,9 @@ _CHECKPOINT_PAGES = 1_000
 # After a burst the WAL file is cut back to this.
 _WAL_KEEP_BYTES = 16 * 1024 * 1024
 _WRITER_CACHE_KIB = 8 * 1024
+#: Statements that a connection keeps compiled: more than the node has. Of the driver's 128 each that came round again
+#: pushed another one out, which cost a quarter of the time in SQLite (measured over a simulated year).
+STATEMENTS_KEPT = 512
 # Long enough for any honest transaction, short enough that a forgotten lock shows itself.
 _PG_LOCK_TIMEOUT_MS = 10_000
 _PG_IDLE_TIMEOUT_MS = 60_000
@@ -134,7 +137,11 @@ def _sqlite_engine(url: URL, size: int) -> Engine:
         max_overflow=0,
         hide_parameters=True,
         # A connection moves between the threads of its pool, never used by two at once.
-        connect_args={"check_same_thread": False, "isolation_level": None},
+        connect_args={
+            "check_same_thread": False,
+            "isolation_level": None,
+            "cached_statements": STATEMENTS_KEPT,
+        },
     )
 
 

@@ -73,18 +73,25 @@ class Keystore:
 
     def rotate(self, now: datetime, *, force: bool = False) -> bool:
         """Make a new sealing key if the newest is seven days old (or `force`); true if the bundle changed."""
+        is_new = self.refresh()
+        if not force and not self._is_old(now):
+            return is_new
         with files.locked(self.folder / _KEM):  # several processes come here in the same instant: one makes a key
-            return self.refresh() | self._rotate(now, force)
+            return self.refresh() | self._rotate(now, force) | is_new
+
+    def _is_old(self, now: datetime) -> bool:
+        newest = max((slot.made_at for slot in self._slots), default=None)
+        return newest is None or seconds(now) - newest >= KEM_ROTATE_DAYS * 86_400
 
     def _rotate(self, now: datetime, force: bool) -> bool:
-        at = seconds(now)
-        newest = max((slot.made_at for slot in self._slots), default=None)
-        if not force and newest is not None and at - newest < KEM_ROTATE_DAYS * 86_400:
+        if not force and not self._is_old(now):
             return False
+        at = seconds(now)
         key = KemKey(crypto.random_bytes(crypto.SEED_BYTES))
         path = self.folder / _KEM / f"{at:012d}-{key.public.hash[:16]}.key"
         files.create_secret(path, key.seed)
         self._slots.append(_Slot(key, at, path))
+        self._seen_at = _changed_at(self.folder / _KEM)  # nobody else makes one meanwhile
         self._index()
         return True
 
