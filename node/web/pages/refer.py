@@ -382,7 +382,7 @@ def read_answers(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
         visit.problem("explained_in", "Choose in which language it was explained.")
     if visit.get("days") not in {str(days) for days in DAYS}:
         visit.problem("days", "Choose until when.")
-    if not draft.get("member") and sections and "yes" not in (answers[name] for name in sections):
+    if not draft.get("member") and sections and all(answers[name] == "no" for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
     details = details_of({**draft, "consent": consented})
