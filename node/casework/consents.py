@@ -80,7 +80,8 @@ def record_consent(
 
     The agency must be known, not yet verified: she is asked before anything can be sent. How consent was collected is
     stored sealed. `who` says whose consent it is, where it is not that of the person the case is about but of somebody
-    who comes along; sealed too. A guardian's ends before she is of age. Raises LocalError with what is missing.
+    who comes along; sealed too. `is_minor`: she is a child; whom her case knows as one is one whatever was said here.
+    A guardian's ends before she is of age. Raises LocalError with what is missing.
     """
     actor.require_role(Role.CASEWORKER, Role.SUPERVISOR)
     case = cases.load(db, actor, case_id)
@@ -107,7 +108,9 @@ def record_consent(
     )
     consent.check_release(release, agency_type)
     if basis is Basis.CONSENT:
-        consent.check_details(details, is_minor=is_minor)
+        consent.check_details(
+            details, is_minor=is_minor or (not who and minors.is_known_child(db, here, actor, now, case_id))
+        )
     record_id = records.save(
         db,
         here,

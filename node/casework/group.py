@@ -16,7 +16,6 @@ import msgspec
 from sqlalchemy import Connection
 
 from node.casework import consents, drafts, referrals, show
-from node.casework.minors import MINOR_BANDS
 from node.exchange import peers
 from node.office import tasks
 from node.office.actor import Actor
@@ -143,11 +142,6 @@ def tell(
     priority = None
     if member_id is not None:
         before = said_of(db, here, actor, now, referral_id=referral_id, member_id=member_id)["sections"]
-        if _is_child(sections) and not _is_child(before):
-            raise LocalError(
-                "child-asked-anew",
-                "For a child other rules hold. Stop sharing for her, then add her anew with the guardian's decision.",
-            )
         if any(_differs(sections, before, section) for section in _URGENT):
             priority = Priority.URGENT
     member = referrals.add_member(
@@ -180,11 +174,6 @@ def said_of(
 def _tell_outside(db: Connection, here: Here, now: datetime, row: Any) -> None:
     if peers.has_no_node(db, here, row.peer):
         tasks.open_task(db, now, referrals.OUTSIDE_TASK, row.id, desk_id=row.desk_id, staff_id=row.staff_id)
-
-
-def _is_child(sections: Mapping[Any, Any]) -> bool:
-    identity = msgspec.json.decode(sections.get(Section.IDENTITY, b"{}"))
-    return identity.get("age_disputed") is True or identity.get("age_band") in MINOR_BANDS
 
 
 def _differs(sections: Mapping[Any, Any], before: Mapping[Any, Any], section: Section) -> bool:

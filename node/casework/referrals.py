@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from node.casework import cases, consents, erasure, followups, records
+from node.casework import cases, consents, erasure, followups, minors, records
 from node.casework.calendars import outside_calendar, peer_calendar
 from node.exchange import outbox, peers
 from node.exchange.outbox import NewThread
@@ -120,6 +120,7 @@ def send(
     police = kind_of_agency is AgencyType.LAW_ENFORCEMENT
     purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(kind.value)
     release = consents.check(facts, recipient=facts.agency, purpose=purpose, sections=sections, now=now)
+    minors.refuse_without_guardian(db, here, actor, now, release=facts, sections=sections, case_id=case_id)
     state = referral.apply(State(Status.DRAFT), Party.SOURCE, Action.SEND)
     thread: str | NewThread = (
         NewThread(crypto.new_id(), facts.agency, case_id, facts.desk_id, peer_desk, backstop)
@@ -507,6 +508,7 @@ def add_member(
     if not sections:
         raise LocalError("nothing-agreed", "Nothing may be shared of this person, so there is nothing to send.")
     agreed = consents.check(release, recipient=row.peer, purpose=Purpose(row.kind), sections=sections, now=now)
+    minors.refuse_without_guardian(db, here, actor, now, release=release, sections=sections)
     others = members_of(db, row.thread_id, referral_id)
     if member_id is not None and others.get(member_id) != release_id:
         raise LocalError("unknown-member", "There is no such person in this referral.")
@@ -591,6 +593,7 @@ def replace_sections(
     police = Purpose.LAW_ENFORCEMENT in consents.as_release(release).purposes
     purpose = Purpose.LAW_ENFORCEMENT if police else Purpose(row.kind)
     agreed = consents.check(release, recipient=row.peer, purpose=purpose, sections=sections, now=now)
+    minors.refuse_without_guardian(db, here, actor, now, release=release, sections=sections)
     urgent = sections.keys() & {Section.CONTACT, Section.SAFETY}
     message = outbox.compose(
         db,

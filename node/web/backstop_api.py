@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -18,10 +18,10 @@ from protocol.encoding import Hash, Id
 
 
 class Chosen(Body, frozen=True, kw_only=True):
-    """Both empty: nobody."""
+    """Both null or left out: nobody."""
 
-    agency: Hash | Literal[""]
-    desk: Id | Literal[""]
+    agency: Hash | None = None
+    desk: Id | None = None
 
 
 class NewCard(Body, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ async def list_cards(call: Call) -> Any:
 
 
 async def choose(call: Call) -> Any:
-    await call.do(backstop.choose, agency=call.body.agency, desk=call.body.desk)
+    await call.do(backstop.choose, agency=call.body.agency or "", desk=call.body.desk or "")
     return {"changed": True}
 
 

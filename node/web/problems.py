@@ -28,22 +28,6 @@ _STATUS: Final = {
     "illegal-transition": 409,
     "already-reported": 409,
     "already-answered": 409,
-    "unknown-case": 404,
-    "unknown-referral": 404,
-    "unknown-release": 404,
-    "unknown-withdrawal": 404,
-    "unknown-followup": 404,
-    "unknown-desk": 404,
-    "unknown-person": 404,
-    "unknown-record": 404,
-    "unknown-draft": 404,
-    "unknown-approval": 404,
-    "unknown-alert": 404,
-    "unknown-question": 404,
-    "unknown-file": 404,
-    "unknown-passkey": 404,
-    "unknown-absence": 404,
-    "unknown-programme": 404,
     "snoozed": 409,
     "not-silent": 409,
     "same-person": 403,
@@ -98,7 +82,9 @@ def explain(error: BaseException) -> web.Response:
     if isinstance(error, RemoteError):
         return response(502, error.code, error.text)
     if isinstance(error, ProtocolError):
-        return response(_STATUS.get(error.code, 422), error.code, error.text)
+        # What is not there and what is not hers look the same.
+        otherwise = 404 if error.code.startswith("unknown-") else 422
+        return response(_STATUS.get(error.code, otherwise), error.code, error.text)
     if isinstance(error, StorageFull):
         return response(507, error.code, error.text)
     if isinstance(error, StorageError):

@@ -121,6 +121,47 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         node.log.close()
 
 
+class Duty(Network):
+    """An NGO and a liaison's duty desk, with few people. The NGO's mail server is named, and not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.nodes, known = copy_pair(root, "duty", ("NGO", "LawEnforcement"), employ_few)
+        self.lantern, self.harbour = (Staffed(node, of) for node, of in zip(self.nodes, known, strict=True))
+
+
+#: Many roles and no desk: whoever is of none has nothing of it, whatever else she may.
+EVERYWHERE = ["caseworker", "intake", "supervisor", "director", "liaison", "volunteer", "auditor", "administrator"]
+
+
+def employ_few(nodes: Pair) -> list[Any]:
+    for node in nodes:
+        node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
+    lantern, harbour = both = [Staffed(node) for node in nodes]
+    lantern.add("carla", ["caseworker"], joins=True)
+    lantern.add("ines", ["intake"], joins=True)
+    lantern.add("vera", ["volunteer"], joins=False)
+    lantern.add("sara", ["supervisor"], joins=True)
+    harbour.add("dora", ["liaison"], joins=True)
+    harbour.add("dino", ["liaison"], joins=True)
+    harbour.add("ines", ["intake"], joins=True)
+    lantern.add("adam", ["administrator"], joins=False)
+    for staffed in both:
+        staffed.add("olga", EVERYWHERE, joins=False)
+    settings = lantern.node.folder / "staffetta.toml"
+    post = '[post]\nhost = "127.0.0.1"\nport = 9\nsecurity = "none"\nsender = "node@example.invalid"\n'
+    settings.write_text(settings.read_text().replace("[post]\n", post))
+    return [staffed.known() for staffed in both]
+
+
+@pytest.fixture(scope="module")
+def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
+    made = Duty(tmp_path_factory.mktemp("duty"))
+    yield made
+    for node in made.nodes:
+        node.end()
+        node.log.close()
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """For this room alone: while it is open, its event loop runs in this thread, where other tests want their own."""

@@ -51,7 +51,7 @@ def ask(
     try:
         connection.request(method, path, body, sent)
         response = connection.getresponse()
-        text = response.read().decode()
+        text = response.read().decode(errors="replace")  # a PDF is no text
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, text)
     finally:
         connection.close()

@@ -16,6 +16,7 @@ from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person, axe, screenshot
 from tests.browser.requests import ask
 from tests.browser.test_forms import begin, person
+from tests.browser.test_referral import NUMBER
 from tests.federation.nodes import form
 
 #: English and a language that is written from the right; `make test-long` takes all.
@@ -312,3 +313,40 @@ def test_problems_are_tied_to_their_fields_for_a_screen_reader(network: Network)
         for part in name.split():
             assert f'id="{part}"' in text, part
     assert 'aria-invalid="true"' in text
+
+
+#: Where the first and the last letter of each text that holds this stand, from the left.
+WHERE = """wanted => [...document.querySelectorAll('main bdi')].filter(b => b.textContent.includes(wanted)).map(b => {
+  const range = document.createRange(), text = b.firstChild;
+  const at = n => { range.setStart(text, n); range.setEnd(text, n + 1); return range.getBoundingClientRect().left; };
+  return [at(0), at(text.length - 1)];
+})"""
+
+
+def test_a_telephone_number_is_read_from_the_left_in_every_language(network: Network, meet: Meet) -> None:
+    """Where somebody is about to call it, and where it is turned towards her: mirrored it would be another number."""
+    draft = begin(network)
+    filled = person(contact__contact_permitted="yes", contact__telephone=NUMBER)
+    assert ask(network.lantern, "POST", f"/refer/{draft}/person", "carla", filled).status == 303
+    api = network.lantern.client("carla")
+    contact = {
+        "contact_permitted": "yes",
+        "channels": [{"channel": "phone", "safe": True, "value": NUMBER, "safe_days_times": "10-12"}],
+    }
+    case = api.post("/api/v1/cases", {"desk": network.lantern.node.desk, "sections": {"contact": contact}})["id"]
+    api.post(f"/api/v1/cases/{case}/plan", {"every_days": 7, "first_days": 1})
+    followup = next(f["id"] for f in api.get("/api/v1/followups")["followups"] if f["case_id"] == case)
+    who = meet(network.lantern, "carla", language="ar")
+    for path in (f"/refer/{draft}/consent/turned?in=ar", f"/followups/{followup}", f"/cases/{case}"):
+        who.open(path)
+        assert who.page.locator("html").get_attribute("dir") == "rtl"
+        found = who.page.evaluate(WHERE, NUMBER)
+        assert found and all(first < last for first, last in found), (path, found)
+
+
+def test_what_is_turned_towards_her_can_be_left_at_once_with_a_finger(network: Network) -> None:
+    """No menu and no other case, but the way out, without a keyboard too."""
+    draft = begin(network)
+    assert ask(network.lantern, "POST", f"/refer/{draft}/person", "carla", person()).status == 303
+    shown = ask(network.lantern, "GET", f"/refer/{draft}/consent/turned?in=it", "carla").text
+    assert 'action="/leave"' in shown and "Esci subito" in shown and "<nav" not in shown

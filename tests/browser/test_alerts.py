@@ -11,46 +11,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pypdf import PdfReader
 
 from node.cli.client import ApiError
-from tests.browser.conftest import PROFILE, Network, Staffed, passphrase
+from tests.browser.conftest import Duty, Staffed, passphrase
 from tests.browser.people import Person, axe, person
 from tests.browser.requests import ask
-from tests.federation.nodes import Pair, copy_pair
 from tests.federation.test_operator import run
-
-
-class Duty(Network):
-    """An NGO and a liaison's duty desk, with few people."""
-
-    def __init__(self, root: Path) -> None:
-        self.nodes, known = copy_pair(root, "duty", ("NGO", "LawEnforcement"), employ)
-        self.lantern, self.harbour = (Staffed(node, of) for node, of in zip(self.nodes, known, strict=True))
-
-
-def employ(nodes: Pair) -> list[Any]:
-    for node in nodes:
-        node.client.post(f"/api/v1/desks/{node.desk}/profile", PROFILE)
-    lantern, harbour = both = [Staffed(node) for node in nodes]
-    lantern.add("carla", ["caseworker"], joins=True)
-    lantern.add("vera", ["volunteer"], joins=False)
-    lantern.add("sara", ["supervisor"], joins=True)
-    harbour.add("dora", ["liaison"], joins=True)
-    harbour.add("dino", ["liaison"], joins=True)
-    return [staffed.known() for staffed in both]
-
-
-@pytest.fixture(scope="module")
-def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
-    made = Duty(tmp_path_factory.mktemp("duty"))
-    yield made
-    for node in made.nodes:
-        node.end()
-        node.log.close()
 
 
 @pytest.fixture

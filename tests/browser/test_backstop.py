@@ -50,6 +50,10 @@ def test_who_is_told_when_we_fall_silent_is_the_supervisors_choice(network: Netw
     assert network.lantern.client("sara").get("/api/v1/backstop")["ours"]["desk"] == network.harbour.node.desk
     body = {"token": token(network.lantern, "carla"), "backstop": ""}
     assert ask(network.lantern, "POST", "/backstop", "carla", form=body).status == 403
+    api = network.lantern.client("sara")
+    api.post("/api/v1/backstop")
+    assert api.get("/api/v1/backstop")["ours"]["agency"] == "", "nobody"
+    api.post("/api/v1/backstop", {"agency": network.harbour.node.agency, "desk": network.harbour.node.desk})
     sara.open("/backstop")
     sara.page.locator("#backstop").select_option("")
     sara.click("Save")

@@ -49,6 +49,10 @@ FORM: dict[str, Any] = {
 }
 
 
+#: On a busy machine one is there before the other, does not reach it, and tries again only a while later.
+MEETING_SECONDS = 120
+
+
 class RealNode(DemoAgency):
     """A node that a test may kill."""
 
@@ -203,7 +207,7 @@ def _begin(pair: Pair) -> None:
     before = [_greetings(node) for node in pair]
     for node in pair:
         node.begin()
-    until = time.monotonic() + 30
+    until = time.monotonic() + MEETING_SECONDS
     while any(_greetings(node) == seen for node, seen in zip(pair, before, strict=True)) or any(
         node.rows("SELECT 1 FROM outbox LIMIT 1") for node in pair
     ):
@@ -231,7 +235,7 @@ def _introduce(one: RealNode, other: RealNode, kind: str) -> None:
     for here, there in ((one, other), (other, one)):
         heard = there.client.get("/api/v1/peers")["our_fingerprint"]
         here.client.post(f"/api/v1/peers/{there.agency}/verify", {"fingerprint": heard})
-    until = time.monotonic() + 30
+    until = time.monotonic() + MEETING_SECONDS
     while {peer["standing"] for node in pair for peer in node.client.get("/api/v1/peers")["peers"]} != {"verified"}:
         assert time.monotonic() < until, "each was to tell the other that it has compared"
         time.sleep(0.02)

@@ -12,7 +12,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.pofile import read_po
 
-from node.web.pages import words
+from node.web.pages import render, words
 from node.web.pages.languages import DEFAULT, NAMES, choose, language
 from protocol import codes, referral
 from protocol.errors import LocalError, say
@@ -152,3 +152,14 @@ def test_files_of_others_are_as_their_authors_published_them() -> None:
     assert set(listed) == {path.name for path in folder.iterdir() if path.suffix in (".js", ".css")}
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+39 055 0000 000", "ltr"), ("25–39", "ltr"), ("", "ltr"), ("A room.", "ltr"), ("12 - غرفة", "rtl"),
+        ("غرفة A", "rtl"), ("(02) 12", "ltr"), ("חדר", "rtl"), ("٠١٢ ٣٤", "ltr"),
+    ],
+)  # fmt: skip
+def test_a_text_is_read_from_where_its_first_letter_says(text: str, expected: str) -> None:
+    assert render.direction(text) == expected

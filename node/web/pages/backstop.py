@@ -10,8 +10,8 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import backstop, cases, keeping
-from node.casework.minors import MINOR_BANDS
+from node.casework import backstop, cases, keeping, minors
+from node.casework.calendars import office_calendar
 from node.web.pages import words
 from node.web.pages.languages import NAMES
 from node.web.pages.notices import NOTICE_VERSION
@@ -106,14 +106,15 @@ async def show_own(visit: Visit) -> web.StreamResponse:
         days=DAYS,
         languages_all=NAMES,
         notice_version=NOTICE_VERSION,
-        is_minor=_is_minor(known),
+        is_minor=_is_minor(visit, known),
         spoken=known.get("contact", {}).get("preferred_language", ""),
         **found,
     )
 
 
-def _is_minor(known: dict[str, Any]) -> bool:
-    return known.get("identity", {}).get("age_band") in MINOR_BANDS
+def _is_minor(visit: Visit, known: dict[str, Any]) -> bool:
+    today = office_calendar(visit.services.here).local(visit.now).date()
+    return minors.is_child(known.get("identity", {}), today)
 
 
 async def leave(visit: Visit) -> web.StreamResponse:
@@ -121,7 +122,7 @@ async def leave(visit: Visit) -> web.StreamResponse:
     case_id = visit.params["case"]
     found = await visit.read(cases.read_case, visit.services.here, visit.actor, case_id)
     known = {str(name): msgspec.json.decode(raw) for name, raw in found["sections"].items()}
-    is_minor = _is_minor(known)
+    is_minor = _is_minor(visit, known)
     agency, _, desk = visit.get("desk").partition("/")
     if visit.get("desk") not in {d["key"] for d in _desks(visit)}:
         visit.problem("desk", "Choose one of the desks.")

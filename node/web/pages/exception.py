@@ -108,7 +108,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         priority=Priority(draft["priority"]),
         needed_by=visit.dates.parse(draft["needed_by"]) if draft.get("needed_by") else None,
         risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
-        is_minor=is_minor(draft),
+        is_minor=is_minor(visit, draft),
         part_of=draft.get("part_of") or None,
         programme_id=draft.get("programme") or None,
         basis=Basis(said["basis"]),

@@ -55,7 +55,7 @@ async def show_group(visit: Visit) -> web.StreamResponse:
             "id": id_,
             "relation": (member["person"].get("identity.relation") or [""])[0],
             "code": (member["person"].get("identity.case_code") or [""])[0],
-            "is_minor": is_minor(member),
+            "is_minor": is_minor(visit, member),
             "asked": bool(member.get("agreed_at")),
         }
         for id_, member in members_of(draft)

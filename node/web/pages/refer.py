@@ -13,9 +13,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, disclosures, drafts, outside, programmes
-from node.casework.calendars import peer_calendar, profile_calendar
-from node.casework.minors import MINOR_BANDS
+from node.casework import capacity, cases, disclosures, drafts, minors, outside, programmes
+from node.casework.calendars import office_calendar, peer_calendar, profile_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
 from node.web.pages import words
@@ -335,17 +334,20 @@ async def consent_page(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
         "to": to,
         "fields": fields,
         "spoken": spoken,
-        "is_minor": is_minor(draft),
+        "is_minor": is_minor(visit, draft),
         "days": DAYS,
         "notice_version": NOTICE_VERSION,
     }
 
 
-def is_minor(draft: dict[str, Any]) -> bool:
+def is_minor(visit: Visit, draft: dict[str, Any]) -> bool:
     """Whether the rules for children hold. Somebody whose age is disputed counts as a child."""
     fields = draft.get("person", {})
-    is_disputed = fields.get("identity.age_disputed") == ["yes"]
-    return is_disputed or (fields.get("identity.age_band") or [""])[0] in MINOR_BANDS
+    identity: dict[str, Any] = {
+        name: (fields.get(f"identity.{name}") or [""])[0] for name in ("age_band", "birth_date")
+    }
+    identity["age_disputed"] = fields.get("identity.age_disputed") == ["yes"]
+    return minors.is_child(identity, office_calendar(visit.services.here).local(visit.now).date())
 
 
 async def show_turned(visit: Visit) -> web.StreamResponse:
@@ -380,12 +382,12 @@ def read_answers(visit: Visit, draft: dict[str, Any]) -> dict[str, Any]:
         visit.problem("explained_in", "Choose in which language it was explained.")
     if visit.get("days") not in {str(days) for days in DAYS}:
         visit.problem("days", "Choose until when.")
-    if not draft.get("member") and sections and "yes" not in (answers[name] for name in sections):
+    if not draft.get("member") and sections and all(answers[name] == "no" for name in sections):
         visit.problem("may", "Nothing may be shared, so there is nothing to send. The draft is kept.")
     consented = {name: values for name, values in visit.form.items() if name not in ("token", "who", "next")}
     details = details_of({**draft, "consent": consented})
     if not visit.problems:
-        consent.check_details(details, is_minor=is_minor(draft))
+        consent.check_details(details, is_minor=is_minor(visit, draft))
     visit.refuse_if_problems()
     return {"consent": consented, "agreed_at": visit.now.isoformat()}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -93,7 +94,17 @@ def environment(language: Language) -> Environment:
         _hours(language, code) if group == "hours" else language.say(words.label(group, code))
     )
     env.filters["ordered"] = _ordered
+    env.filters["direction"] = direction
     return env
+
+
+def direction(text: object) -> str:
+    """From where a text is read, by its first letter; one without letters from the left.
+
+    In a mirrored page the groups of a telephone number would change places. What makes papers knows no `dir="auto"`.
+    """
+    strong = next((kind for kind in map(unicodedata.bidirectional, str(text)) if kind in ("L", "R", "AL")), "L")
+    return "ltr" if strong == "L" else "rtl"
 
 
 def _hours(language: Language, code: object) -> str:

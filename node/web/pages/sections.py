@@ -170,12 +170,16 @@ def plain(section: str, name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         if name == "services":
             return [("service", str(value.get("id", "")))]
-        parts = [line for key, entry in value.items() if key != "safe" for line in _part(section, key, entry)]
-        return parts
+        # As they are filled in: what was canonical on its way has its fields by the alphabet.
+        keys = sorted(value, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+        return [line for key in keys if key != "safe" for line in _part(section, key, value[key])]
     group = _GROUP.get(f"{section}.{name}") or _GROUP.get(name, "")
     if group == "day" and not _is_day(value):  # another agency may have written anything
         group = ""
     return [(group, str(value))]
+
+
+_FIRST: Final = ("channel", "value", "relation", "safe_days_times", "safe_times")
 
 
 def _is_day(value: object) -> bool:

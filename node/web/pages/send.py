@@ -91,7 +91,7 @@ async def send(visit: Visit) -> web.StreamResponse:
         risk=Risk(risk) if risk in set(Risk) else Risk.NONE,
         part_of=draft.get("part_of") or None,
         programme_id=draft.get("programme") or None,
-        is_minor=is_minor(draft),
+        is_minor=is_minor(visit, draft),
         members=members,
     )
     return go(f"/referrals/{sent.referral}?done=sent")
@@ -109,7 +109,7 @@ def member_of(visit: Visit, member: dict[str, Any]) -> Member:
         agreed={Section(name) for name in found.form if name in agreed},
         details=details_of(member),
         valid_until=_until(member),
-        is_minor=is_minor(member),
+        is_minor=is_minor(visit, member),
     )
 
 
