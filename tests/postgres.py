@@ -62,6 +62,7 @@ class PostgresServer:
             os.chown(self._root, self._user.pw_uid, self._user.pw_gid)
         self._data = self._root / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._connection: psycopg.Connection | None = None
         self._count = 0
         self._run(
             "initdb", "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={SUPERUSER}",
@@ -116,6 +117,9 @@ class PostgresServer:
         """The server has ended, its clients cut off."""
         if self._process is None:
             return
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         assert self._process.stdin is not None
         self._process.stdin.write(b"stop\n")
         self._process.stdin.close()
@@ -149,8 +153,9 @@ class PostgresServer:
 
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside a transaction."""
-        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
+        if self._connection is None:  # kept: to connect costs more than most of what is asked
+            self._connection = psycopg.connect(self._address("postgres"), autocommit=True)
+        self._connection.execute(statement.encode())
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
         """The address of a database, as the node's configuration has it."""
