@@ -605,6 +605,7 @@ def load(config: Config, database: Database, now: datetime) -> Here:
         here = database.read_sync(setup.load_here, keystore, Directory())
     except LocalError as error:
         raise ConfigError(error.code, error.text) from error
+    database.read_sync(setup.refuse_other_keys, keystore)
     here.directory = database.read_sync(peers.load_directory, now)
     return here
 

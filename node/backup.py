@@ -11,7 +11,6 @@ Erasures are listed beside the backups, by ids only: a backup that is restored d
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
@@ -32,17 +31,14 @@ from sqlalchemy.pool import NullPool
 from node import config, filing, listing
 from node.errors import ConfigError, StorageFull
 from node.office import audit, roster, setup
-from node.office.staff import totp_aad
 from node.storage import archive, engines, files, ledger, migrate, revision, transfer
 from node.storage.database import Database
 from node.storage.keystore import Keystore
-from node.storage.settings import get_setting
-from node.storage.tables import cases, followups, messages, outbox, referrals, sessions, staff
-from protocol import crypto, identity
+from node.storage.tables import cases, followups, messages, outbox, referrals, sessions
+from protocol import crypto
 from protocol.crypto import SigningKey
 from protocol.directory import Directory
 from protocol.encoding import seconds
-from protocol.errors import LocalError
 
 #: What survivors are told: what is erased is gone from backups after so many days.
 KEPT: Final = timedelta(days=35)
@@ -272,17 +268,11 @@ def _examine(db: Connection, folder: Path) -> dict[str, int]:
 
 
 def _are_its_keys(db: Connection, folder: Path) -> bool:
-    """The signing key is the one that the root certified, and the local key opens what was sealed under it."""
-    certificate = get_setting(db, "node_certificate")
     node, local = ((folder / name).read_bytes() for name in _KEYS)
-    with contextlib.suppress(LocalError, ValueError):
-        statement = identity.decode_signed(bytes.fromhex(certificate or "")).statement
-        is_node = SigningKey(node).public.raw == identity.DECODE_NODE.decode(statement).key
-        sealed = db.execute(select(staff.c.id, staff.c.totp_sealed).where(staff.c.totp_sealed.is_not(None))).first()
-        if sealed is not None:
-            crypto.open_under(local, sealed.totp_sealed, totp_aad(sealed.id))
-        return is_node
-    return False
+    try:
+        return setup.are_its_keys(db, SigningKey(node), local)
+    except ValueError:  # no key at all
+        return False
 
 
 def _broken(what: str) -> ConfigError:

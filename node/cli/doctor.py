@@ -277,6 +277,7 @@ def _database(db: Connection, settings: config.Config, thorough: bool) -> str:
 
 def _certificates(db: Connection, here: Here, now: datetime) -> str:
     """The node's, its officers' and its desks': who has to renew what, before peers refuse it."""
+    setup.refuse_other_keys(db, here.keystore)
     at = seconds(now)
     active = set(db.execute(select(tables.staff.c.id).where(tables.staff.c.status == "active")).scalars())
     certified = [(watch.certificate_until(db), "The node's certificate ends")]

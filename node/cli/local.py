@@ -127,8 +127,11 @@ def _check_written_down(result: dict[str, Any]) -> None:
 def _read(file: Path) -> Answers:
     try:
         return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Answers)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError("answers", f"{file}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("answers", f"{file} is not valid TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        kinds = f" The type is one of: {', '.join(AgencyType)}." if "`$.type`" in str(error) else ""
+        raise ConfigError("answers", f"{file}: {error}.{kinds}") from error
 
 
 def _ask() -> Answers:
@@ -152,7 +155,7 @@ def _check_zone(zone: str) -> None:
 
     try:
         ZoneInfo(zone)
-    except (ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise ConfigError("zone", "That is no IANA time zone. Write one like Europe/Rome.") from error
 
 

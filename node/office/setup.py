@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
+from node.errors import ConfigError
 from node.office import audit, recovery, zones
 from node.office.actor import Actor, person_signer
-from node.office.staff import check_handle, set_keys
+from node.office.staff import check_handle, set_keys, totp_aad
 from node.storage.database import after_commit
 from node.storage.here import Here
 from node.storage.keystore import Keystore
-from node.storage.settings import get_setting, set_setting
+from node.storage.settings import RETIRING, get_setting, set_setting
 from node.storage.tables import programmes, staff
 from protocol import crypto, identity, programme
 from protocol.calendar import Calendar
@@ -176,6 +177,32 @@ def read_root(text: str) -> SigningKey:
         return SigningKey(base64.b32decode(compact + "=" * (-len(compact) % 8)))
     except (ValueError, LocalError):
         raise LocalError("wrong-root", "This is not a root key. Compare the sheet group by group.") from None
+
+
+def are_its_keys(db: Connection, node: SigningKey, local: bytes) -> bool:
+    """The signing key is the one that the root certified, and the local key opens what was sealed under it."""
+    try:
+        statement = identity.decode_signed(bytes.fromhex(get_setting(db, "node_certificate") or "")).statement
+        if node.public.raw != identity.DECODE_NODE.decode(statement).key:
+            return False
+        if get_setting(db, RETIRING):  # what was sealed under the local key is to be opened by nobody any more
+            return True
+        sealed = db.execute(select(staff.c.id, staff.c.totp_sealed).where(staff.c.totp_sealed.is_not(None))).first()
+        if sealed is not None:
+            crypto.open_under(local, sealed.totp_sealed, totp_aad(sealed.id))
+    except (LocalError, ValueError):
+        return False
+    return True
+
+
+def refuse_other_keys(db: Connection, keystore: Keystore) -> None:
+    """Raise ConfigError `keys-of-another` unless these are the node's own: nobody would take what others sign."""
+    if not are_its_keys(db, keystore.node, keystore.local):
+        raise ConfigError(
+            "keys-of-another",
+            f"The keys in {keystore.folder} are not those of this node: node.key or local.key is another one's. Bring "
+            "both back from where they were, or restore a backup into a new folder: staffetta restore FILE",
+        )
 
 
 def load_here(db: Connection, keystore: Keystore, directory: Directory) -> Here:

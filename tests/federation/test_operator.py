@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol import crypto
 from tests.federation import starter
 from tests.federation.nodes import RealNode
 
@@ -81,6 +82,37 @@ def test_key_files(node: RealNode, name: str, harm: str) -> None:
     else:
         path.chmod(0o644)
     refused(run(node.folder, "serve"), str(path))
+
+
+@pytest.mark.parametrize("name", ["node.key", "local.key"])
+def test_keys_of_another_node_stop_the_start(node: RealNode, name: str) -> None:
+    """Whole, of the right mode, and wrong: peers would refuse what it signs, nobody could sign in."""
+    (node.folder / "keys" / name).write_bytes(crypto.random_bytes(32))
+    refused(run(node.folder, "serve"), "are not those of this node", "staffetta restore FILE")
+    refused(run(node.folder, "unlock"), "are not those of this node")
+    refused(run(node.folder, "doctor"), "are not those of this node")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [('zone = "Rome"', "Europe/Rome"), ('type = "NGOO"', "NGO, LawEnforcement"), ('nme = "x"', "nme"), ("[", "TOML")],
+)
+def test_answers_that_are_wrong_are_refused_and_nothing_is_made(tmp_path: Path, line: str, word: str) -> None:
+    tmp_path.chmod(0o700)
+    secret = tmp_path / "passphrase"
+    secret.write_text("invented words for the evening")
+    secret.chmod(0o600)
+    given = {
+        "name": '"x"',
+        "type": '"NGO"',
+        "zone": '"Europe/Rome"',
+        "address": '"http://127.0.0.1:1"',
+        "handle": '"x"',
+    }
+    given |= {"passphrase_file": f'"{secret}"', line.partition(" = ")[0]: line.partition(" = ")[2]}
+    (tmp_path / "answers.toml").write_text("".join(f"{name} = {value}\n" for name, value in given.items()))
+    refused(run(tmp_path / "data", "init", "--from", str(tmp_path / "answers.toml")), word)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(node: RealNode) -> None:
