@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -44,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)  # stable: a module stays together
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """While Chromium is open its event loop runs in this thread: it is closed before a test that wants its own."""
+    if item.path.parent.name != "browser":
+        _close_browser()
+
+
+def _close_browser() -> None:
+    people = sys.modules.get("tests.browser.people")  # not there if nobody browsed
+    if people is not None:
+        people.close()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Also called on the controller, for what its workers ran."""
     if report.skipped:
@@ -59,6 +72,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """What CI did not run, CI did not show."""
+    _close_browser()
     if _skipped and os.environ.get("CI") == "true" and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

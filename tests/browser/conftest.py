@@ -162,11 +162,10 @@ def duty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duty]:
         node.log.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """For one module: while it is open, its event loop runs in this thread, where other tests want their own."""
-    with chromium() as opened:
-        yield opened
+@pytest.fixture
+def browser() -> Browser:
+    """One Chromium for all tests of this process, one context for each person in them."""
+    return chromium()
 
 
 Meet = Callable[..., Person]

@@ -7,13 +7,11 @@ import base64
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, sync_playwright
 
 from node.cli.demo import one_time_code
 from node.web.api import COOKIE
@@ -48,16 +46,30 @@ def find_chromium() -> str:
 _left: dict[str, list[Page]] = {}
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser, closed afterwards."""
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
-        try:
-            yield browser
-        finally:
-            _left.clear()
-            browser.close()
+_running: list[tuple[Playwright, Browser]] = []
+
+
+def chromium() -> Browser:
+    """The browser of this test process, begun when the first asks, used by all: each person has a context of her own.
+
+    Its event loop runs in this thread while it is open, where tests of other rooms want their own: `tests/conftest.py`
+    closes it before one of those.
+    """
+    if _running and not _running[0][1].is_connected():
+        close()
+    if not _running:
+        driver = sync_playwright().start()
+        _running.append((driver, driver.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)))
+    return _running[0][1]
+
+
+def close() -> None:
+    """Nobody browses any more."""
+    _left.clear()
+    while _running:
+        driver, browser = _running.pop()
+        browser.close()
+        driver.stop()
 
 
 @dataclass
