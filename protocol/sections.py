@@ -74,6 +74,8 @@ CONTROL: Final = (
     "WithholdsDocuments",
     "Other",
 )
+#: What was done in a case before it is handed over: acts and days, neither whose they were nor what was said.
+ACTS: Final = ("case-opened", "referred", "accepted", "declined", "ended", "followed-up")
 CHANNELS: Final = ("phone", "sms", "email", "messaging-app", "in-person", "via-trusted-person")
 PERMITTED: Final = ("yes", "survivor-will-contact-us", "no")
 
@@ -221,6 +223,7 @@ _CHANNEL = _table(
         "device_shared_or_monitored": _boolean,
     }
 )
+_ACT = _table({"on": _day, "act": _one_of(ACTS)})
 _PERSON = _table(
     {"relation": _LINE, "age_band": _LINE, "needs": _LONG, "how_to_approach": _LONG, "may_say_no": _boolean}
 )
@@ -241,6 +244,8 @@ FIELDS: Final[Mapping[Section, Mapping[str, Check]]] = {
         "agreed_by_telephone_with": _LINE,
         "meeting_point": _LINE,
         "arrival_word": _LINE,
+        "open_followups": _list_of(_day),
+        "history": _list_of(_ACT),
     },
     Section.IDENTITY: {
         "case_code": _LINE,

@@ -117,8 +117,12 @@ def programme(story: Story) -> None:
     story.ngo.client.post(f"/api/v1/programmes/{programme}/cases", {"cases": cases})
     story.settle()
     story.tell.check("the supervisor is told twenty days before", story.tasks(story.ngo, "programme-ends"))
-    referral = _transfer(story, moves, forms[0])
+    before = story.ngo.client.get(f"/api/v1/cases/{moves}/handover")["service"]
+    referral = _transfer(story, moves, {**forms[0], "service": before})
     story.tell.check("until it is accepted the NGO stays responsible", _handover(story, programme, moves) == "asked")
+    arrived = story.shelter.client.get(f"/api/v1/referrals/{referral}")["sections"]["service"]
+    has_days = arrived == before and before["history"][0]["act"] == "case-opened"
+    story.tell.check("the shelter sees on which days something was done, not what", has_days)
     story.shelter.client.post(f"/api/v1/referrals/{referral}/acts", {"action": "accept", "risk": "low"})
     story.wait("the move is known", lambda: _handover(story, programme, moves) == "moved")
     story.tell.check("the shelter has accepted: it is responsible", True)

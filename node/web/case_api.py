@@ -16,6 +16,7 @@ from node.casework import (
     followups,
     forms,
     group,
+    handover,
     importing,
     merging,
     overview,
@@ -252,6 +253,10 @@ async def import_cases(call: Call) -> Any:
 
 async def export_case(call: Call) -> Any:
     return await call.do(subject.everything, case_id=call.params["case"])
+
+
+async def tell_handover(call: Call) -> Any:
+    return {"service": await call.read(handover.account, call.services.here, call.actor, call.params["case"])}
 
 
 async def keep_case(call: Call) -> Any:
@@ -491,6 +496,7 @@ ROUTES: Final = [
     Route("POST", "/cases/{case}/reopen", reopen_case, "Open a closed case again"),
     Route("POST", "/cases/import", import_cases, "Take in a spreadsheet of open cases", Import),
     Route("GET", "/cases/{case}/export", export_case, "Everything that is held, for the person herself"),
+    Route("GET", "/cases/{case}/handover", tell_handover, "What a transfer may say of the time before: acts and days"),
     Route("POST", "/cases/{case}/keep", keep_case, "Keep a closed case longer", Kept),
     Route("POST", "/cases/{case}/erase", erase_case, "Erase a closed case whose date has come"),
     Route("POST", "/cases/{case}/merge", merge_cases, "Two cases are one person", Merging),

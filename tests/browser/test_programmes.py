@@ -77,7 +77,19 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     tina.click("Prepare")
     assert tina.sees("The drafts are on your first page.")
     draft = tina.page.locator("a[href^='/refer/']").first.get_attribute("href") or ""
-    tina.open(draft.replace("/need", "/consent"))
+    # What was done so far goes with it, by its days, unless she does not want that.
+    tina.open(draft.replace("/need", "/person"))
+    box = tina.page.locator("input[name=history]")
+    assert box.is_checked()
+    box.uncheck()
+    tina.tick("No, the person will contact us")
+    tina.click("Go on")
+    assert tina.page.url.endswith("/consent") and not tina.sees("What was done so far")
+    tina.open(draft.replace("/need", "/person"))
+    assert not box.is_checked()
+    box.check()
+    tina.click("Go on")
+    assert tina.sees("What was done so far") and tina.sees("The case was opened")
     agree(tina)
     tina.choose("In which language was it explained?", "en")
     tina.click("Go on")
@@ -86,6 +98,7 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     referral = re.findall(r"/referrals/([0-9a-f]{32})", tina.page.url)[0]
     arrive(irma, referral)
     assert irma.sees("The other agency becomes responsible") or irma.page.locator("h1").inner_text()
+    assert irma.sees("Another agency was asked for help")
     irma.page.locator("summary", has_text="Accept").click()
     irma.page.locator("details[open]").get_by_role("button", name="Accept", exact=True).last.click()
     tina.open_until(f"/programmes/{programme}", "2 of 2")

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import cases, programmes, referrals, rehearsal, replies, show, subject
+from node.casework import cases, handover, plans, programmes, referrals, rehearsal, replies, show, subject
+from node.casework import followups as following
 from node.casework.rehearsal import Changes
 from node.office import staff, tasks
 from node.storage.tables import audit, followups, metadata
 from node.storage.tables import cases as case_rows
-from protocol.codes import Kind, Purpose, Risk, Role, Status, StatusReason
+from protocol.codes import FollowupOutcome, Kind, Purpose, Risk, Role, Status, StatusReason
 from protocol.errors import LocalError
 from protocol.referral import Action
+from protocol.sections import check_form
 from tests.casework.test_approvals import colleague
 from tests.world import SECTIONS, START, Agency, agree, new_case, refer, settle_all
 
@@ -96,6 +98,48 @@ def test_responsibility_moves_only_when_the_successor_accepts(pair: tuple[Agency
     assert one.store.read(lambda db: db.execute(left).scalar()) == 0
     watched = one.store.read(show.show, one.here, one.actor, START, referral_id=sent)["followups"]
     assert [f["ours"] for f in watched] == [False], "the successor's plan is watched from here"
+
+
+def test_the_successor_learns_when_something_was_done_and_nothing_of_it(with_liaison: tuple[Agency, Agency]) -> None:
+    """Days and acts, not of whom; what was asked of the police is not among them."""
+    one, police = with_liaison
+    case = new_case(one)
+    one.store.write(plans.plan_missing, one.here, START)
+    told = one.store.read(handover.account, one.here, one.actor, case)
+    assert told["history"] == [{"on": "2027-03-01", "act": "case-opened"}]
+    first = sorted(told["open_followups"])
+    assert first and first == told["open_followups"], "the case's own next contact"
+    release = agree(one, police, case, purposes=(Purpose.LAW_ENFORCEMENT,))
+    one.do(referrals.send, START, case_id=case, release_id=release, peer_desk=police.desk, sections=SECTIONS)
+    assert one.store.read(handover.account, one.here, one.actor, case) == told
+    mine = one.store.read(following.list_followups, one.here, one.actor, START)
+    (due,) = [f["id"] for f in mine if f["case_id"] == case]
+    at = START + 3 * DAY
+    one.do(following.report, at, followup_id=due, outcome=FollowupOutcome.REACHED_SAFE, text="SAID-INVENTED")
+    after = one.store.read(handover.account, one.here, one.actor, case)
+    assert after["history"] == [*told["history"], {"on": "2027-03-04", "act": "followed-up"}]
+    assert "SAID" not in str(after) and after["open_followups"] != first
+    stranger = replace(colleague(one, Role.CASEWORKER), desks=frozenset())
+    assert code_of(one.store.read, handover.account, one.here, stranger, case) == "unknown-case"
+
+
+@pytest.mark.parametrize(("answer", "told"), [(Action.ACCEPT, "accepted"), (Action.REJECT, "declined")])
+def test_what_other_agencies_answered_is_told_by_its_day(two: tuple[Agency, Agency], answer: Action, told: str) -> None:
+    one, other = two
+    sent = refer(one, other)
+    case = one.store.read(referrals.load, one.actor, sent).case_id
+    said: dict[str, Any] = {"risk": Risk.LOW} if answer is Action.ACCEPT else {"reason": StatusReason.NO_CAPACITY}
+    settle_all(two, START)
+    other.do(referrals.act, START + DAY, referral_id=sent, action=answer, **said)
+    settle_all(two, START + DAY)
+    history = one.store.read(handover.account, one.here, one.actor, case)["history"]
+    assert [(entry["on"], entry["act"]) for entry in history] == [
+        ("2027-03-01", "case-opened"),
+        ("2027-03-01", "referred"),
+        ("2027-03-02", told),
+    ]
+    sections, problems = check_form({"service": {"history": history, "open_followups": ["2027-03-09"]}})
+    assert problems == [] and sections
 
 
 def test_a_transfer_that_is_not_taken_on_comes_back_with_its_reason(pair: tuple[Agency, Agency]) -> None:

@@ -269,6 +269,7 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/cases/{case}/keep"): {"until": FAR, "reason": "x"},
     ("POST", "/cases/{case}/erase"): {},
     ("GET", "/cases/{case}/export"): {},
+    ("GET", "/cases/{case}/handover"): {},
     ("POST", "/cases/import"): {"desk": "{desk}", "csv": "case_code\nX"},
     ("POST", "/referrals/{referral}/members"): {"consent": NOBODY, "sections": {"safety": {"risk": "high"}}},
     ("POST", "/referrals/{referral}/told"): {"action": "accept", "told_by": "x"},

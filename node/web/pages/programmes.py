@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection
 
-from node.casework import cases, drafts, overview, programmes, rehearsal
+from node.casework import cases, drafts, handover, overview, programmes, rehearsal
 from node.office import desks, staff
 from node.web.pages import words
 from node.web.pages.page import Page, Visit, go
@@ -202,6 +202,7 @@ async def _prepare(visit: Visit, case_id: str, agency: str, desk: str, services:
         "agency": agency,
         "peer_desk": desk,
         "agreed_by_telephone_with": "",
+        "handover": await visit.read(handover.account, visit.services.here, visit.actor, case_id),
         "person": {**FormSections.fields_of(known), "risk": [found["risk"]]},
     }
     await visit.do(drafts.save, draft_id=crypto.new_id(), desk_id=found["desk_id"], form=draft)

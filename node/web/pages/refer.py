@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import capacity, cases, disclosures, drafts, minors, outside, programmes
+from node.casework import capacity, cases, disclosures, drafts, handover, minors, outside, programmes
 from node.casework.calendars import office_calendar, peer_calendar, profile_calendar
 from node.office import desks as office_desks
 from node.storage.here import Here
@@ -104,6 +104,9 @@ async def need(visit: Visit) -> web.StreamResponse:
         known = {str(name): msgspec.json.decode(raw) for name, raw in found["sections"].items()}
         draft["person"] = {**FormSections.fields_of(known), "risk": [found["risk"]]}
         desk = found["desk_id"]
+    kind = Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL
+    if kind is Kind.TRANSFER and draft.get("case"):
+        draft["handover"] = await visit.read(handover.account, visit.services.here, visit.actor, draft["case"])
     draft |= {
         "services": services,
         "priority": visit.get("priority"),
@@ -111,7 +114,7 @@ async def need(visit: Visit) -> web.StreamResponse:
         # With its zone: hers may be another when the draft is sent.
         "needed_by": "" if needed_by is None else needed_by.isoformat(),
         "programme": visit.get("programme"),
-        "kind": Kind.TRANSFER if visit.get("kind") == Kind.TRANSFER else Kind.REFERRAL,
+        "kind": kind,
     }
     return await save_draft(visit, draft, "agency")
 
@@ -258,10 +261,11 @@ async def person(visit: Visit) -> web.StreamResponse:
     if not (visit.get("identity.case_code") or visit.get("identity.name")):
         visit.problem("identity.case_code", "Give a case code. A name is not needed.")
     visit.refuse_if_problems()
-    if fields != draft.get("person"):
+    without = bool(draft.get("handover")) and visit.get("history") != "yes"
+    if (fields, without) != (draft.get("person"), draft.get("without_history", False)):
         # She agreed to what stood here before.
         draft.pop("agreed_at", None)
-    draft["person"] = fields
+    draft |= {"person": fields, "without_history": without}
     return await save_draft(visit, draft, "group" if visit.get("next") == "group" else "consent")
 
 
@@ -290,7 +294,8 @@ def sections_of(visit: Visit, draft: dict[str, Any]) -> FormSections:
             "service.agreed_by_telephone_with": [draft.get("agreed_by_telephone_with", "")],
             "safety.risk": fields.get("risk", []),
         }
-        return FormSections(visit, before={"family": {"dependants": others}} if others else None)
+        known = {} if draft.get("without_history") else draft.get("handover", {})
+        return FormSections(visit, before={"family": {"dependants": others}, "service": known})
     finally:
         visit.form = before
 

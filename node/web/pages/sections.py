@@ -170,6 +170,9 @@ def plain(section: str, name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         if name == "services":
             return [("service", str(value.get("id", "")))]
+        if name == "history":
+            day = str(value.get("on", ""))
+            return [(f"on:{day}" if _is_day(day) else "act", str(value.get("act", "")))]
         # As they are filled in: what was canonical on its way has its fields by the alphabet.
         keys = sorted(value, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
         return [line for key in keys if key != "safe" for line in _part(section, key, value[key])]
@@ -217,6 +220,7 @@ _GROUP: Final = {
     "control": "htcds",
     "service.reason": "reason",
     "service.preferred_start": "day",
+    "service.open_followups": "day",
     "identity.birth_date": "day",
     "contact.confirmed_on": "day",
     "legal.reflection_period_end": "day",

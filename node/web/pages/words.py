@@ -397,6 +397,14 @@ PERMITTED: Final = {
     "survivor-will-contact-us": N_("No, the person will contact us"),
     "no": N_("No contact"),
 }
+ACT: Final = {
+    "case-opened": N_("The case was opened"),
+    "referred": N_("Another agency was asked for help"),
+    "accepted": N_("An agency took it on"),
+    "declined": N_("An agency declined"),
+    "ended": N_("What an agency did has ended"),
+    "followed-up": N_("Somebody was in touch with her, or tried"),
+}
 CHILD_AGE: Final = {
     "0-2": N_("0–2"),
     "3-5": N_("3–5"),
@@ -544,6 +552,8 @@ FIELD: Final = {
     "meeting_point": N_("Where to come"),
     "arrival_word": N_("The word by which she is known at the door"),
     "agreed_by_telephone_with": N_("Agreed by telephone with"),
+    "open_followups": N_("Days on which contact was planned"),
+    "history": N_("What was done so far"),
     "told_by": N_("Told by"),
     "case_code": N_("Case code"),
     "pseudonym": N_("A word for her between the two desks"),
@@ -732,6 +742,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "rung": RUNG,
     "permitted": PERMITTED,
     "age": AGE,
+    "act": ACT,
     "child-age": CHILD_AGE,
     "gender": GENDER,
     "basis": BASIS,
