@@ -126,7 +126,7 @@ class Node:
         except BaseException:
             self.database.close()
             raise
-        self.listing = Listing(self.database, places(config, self.here.agency))
+        self.listing = Listing(self.database, self.here.agency, places(config, self.here.agency))
         self.database.on_erasure = self._list_soon
         self.mail = Mail()
         self.client = client or HttpClient()

@@ -348,7 +348,13 @@ def _files(db: Connection, settings: config.Config) -> str:
 def _erasures(db: Connection, here: Here, settings: config.Config) -> str:
     """Whatever was erased is listed where a backup that is restored finds it."""
     for path in listing.places(settings, here.agency):
-        lacking = listing.missing(db, path)
+        lacking = listing.missing(db, path, here.agency)
+        if path.parent != settings.data_dir and not path.exists():
+            raise NodeError(
+                "erasures-not-listed",
+                f"There is no list of erasures in {path.parent} ([erasures] also). The node makes it in a minute if "
+                "it runs and can write there: check that the folder is there, is the node's own, and of mode 0700.",
+            )
         if lacking:
             raise NodeError(
                 "erasures-not-listed",
