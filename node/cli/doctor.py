@@ -226,10 +226,9 @@ def _reading(settings: config.Config) -> Iterator[Connection]:
     try:
         with engine.connect() as db:
             yield db
-    except SQLAlchemyError:
-        raise NodeError(
-            "database", "The database cannot be read. See that it runs and that the folder is ours."
-        ) from None
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:  # a compiled statement gives the driver's own
+        text = "The database cannot be read. See that it runs and that the folder is ours."
+        raise engines.explain(error) or NodeError("database", text) from None
     finally:
         engine.dispose()
 
