@@ -126,7 +126,7 @@ class Node:
         except BaseException:
             self.database.close()
             raise
-        self.listing = Listing(self.database, places(config, self.here.agency))
+        self.listing = Listing(self.database, self.here.agency, places(config, self.here.agency))
         self.database.on_erasure = self._list_soon
         self.mail = Mail()
         self.client = client or HttpClient()
@@ -604,7 +604,12 @@ def load(config: Config, database: Database, now: datetime) -> Here:
     try:
         here = database.read_sync(setup.load_here, keystore, Directory())
     except LocalError as error:
-        raise ConfigError(error.code, error.text) from error
+        # There are settings, so it was set up: a file that is gone, or another database than it was.
+        raise ConfigError(
+            "database-empty",
+            "The database is empty, though this folder was set up. See [database] in staffetta.toml. If it is lost, "
+            "restore the last backup into a new folder: staffetta restore FILE",
+        ) from error
     database.read_sync(setup.refuse_other_keys, keystore)
     here.directory = database.read_sync(peers.load_directory, now)
     return here

@@ -99,7 +99,7 @@ def make(data_dir: Path, folder: Path, program: str, now: datetime) -> Made:
         archive.read_again(sealed, secret, again)
         found = examine(again)
         target = folder / f"staffetta-{here.agency[:8]}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.backup"
-        ledger.add(ledger.place(folder, here.agency), erased)
+        ledger.add(ledger.place(folder, here.agency), here.agency, erased)
         os.replace(sealed, target)
         files.sync_folder(folder)
     return Made(target, target.stat().st_size, found, _age_out(folder, now), missing)

@@ -37,17 +37,17 @@ def known(db: Connection) -> ledger.Erased:
     return {(row.agency, row.message_id): frozenset(map(Section, json.loads(row.sections))) for row in rows}
 
 
-def missing(db: Connection, path: Path) -> int:
-    """How much of it the list at `path` lacks."""
-    listed = ledger.read(path) if path.exists() else {}
+def missing(db: Connection, path: Path, agency: str) -> int:
+    """How much of it this agency's list at `path` lacks."""
+    listed = ledger.read(path, agency) if path.exists() else {}
     return sum(not sections <= listed.get(key, frozenset()) for key, sections in known(db).items())
 
 
 class Listing:
     """The lists of one process of the node, and how far they are known to follow the database."""
 
-    def __init__(self, database: Database, lists: list[Path]) -> None:
-        self._database, self._lists = database, lists
+    def __init__(self, database: Database, agency: str, lists: list[Path]) -> None:
+        self._database, self._agency, self._lists = database, agency, lists
         self._followed: tuple[int, int] | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -60,7 +60,7 @@ class Listing:
             wanted, failed = await self._database.read(known), None
             for path in self._lists:  # one that fails must not keep the others from being written
                 try:
-                    await asyncio.to_thread(ledger.add, path, wanted)
+                    await asyncio.to_thread(ledger.add, path, self._agency, wanted)
                 except NodeError as error:
                     failed = failed or error
             if failed is not None:

@@ -83,7 +83,7 @@ def restore(
             f"The list of what was erased is not beside the backup ({beside.name}). Fetch it from where the node kept "
             "it: --ledger FILE. If there is none: --no-ledger; then what was erased since the backup is there again.",
         )
-    gone = ledger.union(ledger.read(path) for path in chosen)
+    gone = ledger.union(ledger.read(path, header.agency) for path in chosen)
     with backup.explained(), _under_way(data_dir) as work:
         archive.unpack(source, key, work)
         found = backup.examine(work)

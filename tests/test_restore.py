@@ -463,6 +463,8 @@ def test_a_restored_node_opens_when_its_peers_have_said_what_was_stopped(pair: t
     restore_old(other, before, START, back)
     node = Actor.node()
     assert other.store.read(lock.is_locked) and other.store.read(returning.unanswered) == [one.id]
+    with pytest.raises(NodeError, match=f"locked until 1 agencies .*: {one.id[:12]}"):
+        other.store.read(doctor._lock)
     with pytest.raises(LocalError, match="not said yet") as caught:
         other.store.write(returning.unlock, other.here, node, back)
     assert caught.value.code == "not-answered" and other.store.read(lock.is_locked)
@@ -526,18 +528,18 @@ async def test_an_erasure_is_listed_at_once_in_both_places_and_not_signed_before
     try:
         await node.database.write(erasure.erase_referral, START, referrals_of[0])
         await asyncio.wait(node._begun)
-        assert [len(ledger.read(path)) for path in lists] == [1, 1]
+        assert [len(ledger.read(path, other.id)) for path in lists] == [1, 1]
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in lists)
         second.chmod(0o755)
         await node.database.write(erasure.erase_referral, START, referrals_of[1])
         with pytest.raises(NodeError, match="chmod 700"):
             await node.overwrite()
-        assert [len(ledger.read(path)) for path in lists] == [2, 1], "the other place is written all the same"
+        assert [len(ledger.read(path, other.id)) for path in lists] == [2, 1], "the other place is written all the same"
         with doctor._reading(config.load(data_dir)) as db, pytest.raises(NodeError, match="1 erasures are not in"):
             doctor._erasures(db, node.here, config.load(data_dir))
         second.chmod(0o700)
         await node.sweep()
-        assert len(ledger.read(lists[1])) == 2, "made good without anybody"
+        assert len(ledger.read(lists[1], other.id)) == 2, "made good without anybody"
         with doctor._reading(config.load(data_dir)) as db:
             assert doctor._erasures(db, node.here, config.load(data_dir)).startswith("all listed")
         lists[0].unlink()
@@ -546,7 +548,7 @@ async def test_an_erasure_is_listed_at_once_in_both_places_and_not_signed_before
     again = Node(config.load(data_dir))
     try:
         await again.overwrite()
-        assert len(ledger.read(lists[0])) == 2, "a list that was lost is whole again after the start"
+        assert len(ledger.read(lists[0], other.id)) == 2, "a list that was lost is whole again after the start"
     finally:
         await again.stop()
 

@@ -226,10 +226,9 @@ def _reading(settings: config.Config) -> Iterator[Connection]:
     try:
         with engine.connect() as db:
             yield db
-    except SQLAlchemyError:
-        raise NodeError(
-            "database", "The database cannot be read. See that it runs and that the folder is ours."
-        ) from None
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:  # a compiled statement gives the driver's own
+        text = "The database cannot be read. See that it runs and that the folder is ours."
+        raise engines.explain(error) or NodeError("database", text) from None
     finally:
         engine.dispose()
 
@@ -348,7 +347,13 @@ def _files(db: Connection, settings: config.Config) -> str:
 def _erasures(db: Connection, here: Here, settings: config.Config) -> str:
     """Whatever was erased is listed where a backup that is restored finds it."""
     for path in listing.places(settings, here.agency):
-        lacking = listing.missing(db, path)
+        lacking = listing.missing(db, path, here.agency)
+        if path.parent != settings.data_dir and not path.exists():
+            raise NodeError(
+                "erasures-not-listed",
+                f"There is no list of erasures in {path.parent} ([erasures] also). The node makes it in a minute if "
+                "it runs and can write there: check that the folder is there, is the node's own, and of mode 0700.",
+            )
         if lacking:
             raise NodeError(
                 "erasures-not-listed",

@@ -59,7 +59,8 @@ def explain(error: BaseException, *, as_json: bool) -> int:
     """Print why a command was refused, and return its exit status. Never a traceback."""
     if isinstance(error, ApiError):
         problems = [f"  {p.get('section', '')} {p.get('field', '')}: {p.get('text', '')}" for p in error.problems]
-        return _refuse(error.code, "\n".join([error.text, *problems]), as_json, error.problems)
+        text = f"{error.text} Here: staffetta login" if error.code == "signed-out" else error.text
+        return _refuse(error.code, "\n".join([text, *problems]), as_json, error.problems)
     if isinstance(error, (NodeError, ProtocolError)):
         return _refuse(error.code, error.text, as_json, [])
     click.echo(

@@ -15,6 +15,7 @@ from node.cli.client import Client
 from node.cli.context import Settings, pass_settings
 from node.cli.output import local_time, show, table
 from node.errors import ConfigError
+from protocol.codes import AgencyType
 
 #: A form is text typed by a person; a megabyte is a mistake.
 FORM_MAX_BYTES = 1024 * 1024
@@ -56,7 +57,7 @@ def peer() -> None:
 
 @peer.command("invite")
 @click.option(
-    "--type", "agency_type", required=True, help="What kind of agency you invite, e.g. NGO or LawEnforcement."
+    "--type", "agency_type", type=click.Choice([*AgencyType]), required=True, help="What kind of agency you invite."
 )
 @pass_settings
 def peer_invite(settings: Settings, agency_type: str) -> None:

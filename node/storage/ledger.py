@@ -30,10 +30,11 @@ def place(folder: Path, agency: str) -> Path:
     return folder / f"staffetta-{agency[:8]}-erasures.list"
 
 
-def add(path: Path, wanted: Erased) -> int:
-    """The list at `path` has all of this, besides what it had, also after a power cut. Returns how much was new.
+def add(path: Path, agency: str, wanted: Erased) -> int:
+    """This agency's list at `path` has all of this too, also after a power cut. Returns how much was new.
 
-    Raises StorageFull, StorageError `ledger-unusable`, and ConfigError when others can reach into its folder.
+    Its first line says whose it is. Raises StorageFull, StorageError `ledger-unusable`, and ConfigError when others can
+    reach into its folder or it is another agency's.
     """
     files.make_private_folder(path.parent)
     try:
@@ -42,15 +43,15 @@ def add(path: Path, wanted: Erased) -> int:
         with open(handle, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # the node, another of its processes, and a backup may all come here
             raw = file.read()
-            known, whole = _parse(path, raw)
+            known, whole = _parse(path, agency, raw)
             if whole < len(raw):
                 file.truncate(whole)
             lines = [
-                json.dumps([agency, message, sorted(sections)]).encode() + _END
-                for (agency, message), sections in wanted.items()
-                if not sections <= known.get((agency, message), frozenset()) or (agency, message) not in known
+                json.dumps([*key, sorted(sections)]).encode() + _END
+                for key, sections in wanted.items()
+                if not sections <= known.get(key, frozenset()) or key not in known
             ]
-            rest = b"".join(lines)
+            rest = b"".join(lines if whole else [json.dumps([agency]).encode() + _END, *lines])
             while rest:
                 rest = rest[file.write(rest) or 0 :]
             os.fsync(file.fileno())
@@ -69,13 +70,13 @@ def add(path: Path, wanted: Erased) -> int:
     return len(lines)
 
 
-def read(path: Path) -> Erased:
-    """Everything in the list at `path`. Raises ConfigError `restore-ledger`."""
+def read(path: Path, agency: str) -> Erased:
+    """Everything in this agency's list at `path`. Raises ConfigError `restore-ledger`, `ledger-of-another`."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise _unreadable(path) from error
-    return _parse(path, raw)[0]
+    return _parse(path, agency, raw)[0]
 
 
 def union(lists: Iterable[Erased]) -> Erased:
@@ -87,16 +88,19 @@ def union(lists: Iterable[Erased]) -> Erased:
     return found
 
 
-def _parse(path: Path, raw: bytes) -> tuple[Erased, int]:
+def _parse(path: Path, agency: str, raw: bytes) -> tuple[Erased, int]:
     """What is in a list, and how many of its bytes are whole lines: the last one may have been cut off."""
     whole = raw.rfind(_END) + 1
     if not raw[whole:].startswith(_BEGIN[: len(raw) - whole]):
         raise _unreadable(path)
     try:
         lines = [json.loads(line) for line in raw[:whole].splitlines()]
-        listed = union({(agency, message): frozenset(map(Section, gone))} for agency, message, gone in lines)
+        ((owner,), *rest) = lines or [(agency,)]
+        listed = union({(sender, message): frozenset(map(Section, gone))} for sender, message, gone in rest)
     except (ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path) from error
+    if owner != agency:
+        raise ConfigError("ledger-of-another", f"The list of erasures {path} is another agency's. Use your own.")
     return listed, whole
 
 

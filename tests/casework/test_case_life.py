@@ -187,12 +187,12 @@ def test_a_backup_from_before_does_not_bring_it_back(ngo: Agency, tmp_path: Path
     ngo.do(retention.erase_case, later, case_id=case)
     path = ledger.place(tmp_path, ngo.id)
     tmp_path.chmod(0o700)
-    assert ledger.add(path, ngo.store.read(listing.known)) == 1
+    assert ledger.add(path, ngo.id, ngo.store.read(listing.known)) == 1
     # The backup, as it was: both cases are there again.
     ngo.store.write(lambda db: db.execute(delete(records)))
     ngo.store.write(lambda db: db.execute(insert(records), before))
     ngo.store.write(lambda db: db.execute(delete(erasures)))
-    assert ngo.store.write(restore._erase_again, later, ledger.read(path), ngo.id) == 1
+    assert ngo.store.write(restore._erase_again, later, ledger.read(path, ngo.id), ngo.id) == 1
     assert count(ngo, erasures) == 1, "and the next backup knows of it too"
     left = ngo.store.read(lambda db: db.execute(select(records.c.subject_id)).scalars().all())
     assert left == [other]

@@ -198,6 +198,10 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(pair: tuple[RealN
     listed = tmp_path / "ledger"
     listed.write_text("not a list")
     refused(run(target, "restore", str(file), *mine, "--ledger", str(listed)), "list of erasures")
+    theirs = run(other.folder, "backup", "--to", str(copies))
+    assert theirs.returncode == 0
+    foreign = ("--ledger", str(copies / f"staffetta-{other.agency[:8]}-erasures.list"))
+    refused(run(target, "restore", str(file), *mine, *foreign), "another agency's")
     (aside := tmp_path / "aside").mkdir(mode=0o700)
     shutil.copy(file, aside)
     refused(

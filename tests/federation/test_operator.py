@@ -130,7 +130,15 @@ def test_a_damaged_database(node: RealNode) -> None:
     for side in ("-wal", "-shm"):
         Path(f"{path}{side}").unlink(missing_ok=True)
     path.write_bytes(b"not a database at all" * 500)
-    refused(run(node.folder, "serve"))
+    for words in (("serve",), ("doctor",), ("lock",), ("backup", "--to", str(node.folder.parent / "copies"))):
+        refused(run(node.folder, *words), "damaged")
+
+
+def test_a_database_that_was_lost_is_not_taken_for_a_new_node(node: RealNode) -> None:
+    for path in node.folder.glob("node.db*"):
+        path.unlink()
+    for _ in range(2):
+        refused(run(node.folder, "serve"), "The database is empty", "staffetta restore FILE")
 
 
 @pytest.mark.parametrize(
