@@ -25,6 +25,7 @@ from node.storage.settings import get_setting, set_setting
 from node.storage.tables import FollowupKind
 from node.storage.tables import cases as case_rows
 from node.storage.tables import followups as rows
+from node.storage.tables import records as sealed
 from protocol import crypto, followup
 from protocol.codes import FollowupOutcome, Risk, Role, Section
 from protocol.encoding import encode
@@ -192,21 +193,27 @@ def confirm(db: Connection, here: Here, actor: Actor, now: datetime, row: Mappin
     records.save(db, here, actor, now, kind=_CONFIRMED, subject_id=case_id, desk_id=row["desk_id"], sections=sections)
 
 
+#: Reports of follow-ups whose record was not erased since.
+_WRITTEN: Final = select(rows.c.record_id, rows.c.reported_at).join(sealed, sealed.c.id == rows.c.record_id)
+
+
 def last_report(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str, Any] | None:
     """What came of the case's last follow-up by our people, and what was to be next; None if there was none."""
     cases.load(db, actor, case_id)
-    query = (
-        select(rows.c.record_id, rows.c.reported_at)
-        .where(
-            rows.c.case_id == case_id,
-            rows.c.record_id.is_not(None),
-            rows.c.kind == FollowupKind.CONTACT,
-            rows.c.desk_id.in_(actor.desks),
-        )
-        .order_by(rows.c.reported_at.desc())
-    )
+    query = _WRITTEN.where(
+        rows.c.case_id == case_id,
+        rows.c.kind == FollowupKind.CONTACT,
+        rows.c.desk_id.in_(actor.desks),
+    ).order_by(rows.c.reported_at.desc())
     row = db.execute(query.limit(1)).first()
     return None if row is None else {"at": row.reported_at, **_said(db, here, actor, row.record_id)}
+
+
+def reports(db: Connection, here: Here, actor: Actor, case_id: str) -> list[dict[str, Any]]:
+    """Everything that our people wrote down about follow-ups of this case, the first first; of the actor's desks."""
+    cases.load(db, actor, case_id)
+    query = _WRITTEN.where(rows.c.case_id == case_id, rows.c.desk_id.in_(actor.desks)).order_by(rows.c.reported_at)
+    return [{"at": row.reported_at, **_said(db, here, actor, row.record_id)} for row in db.execute(query).all()]
 
 
 def she_came(

@@ -12,22 +12,25 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.casework import cases, records
+from node.casework import referrals as referral_acts
 from node.casework.calendars import office_calendar
 from node.office import audit, tasks
 from node.office.actor import Actor
 from node.storage.here import NODE, Here
 from node.storage.rows import Question
+from node.storage.tables import Side, desks, followups, programmes, referrals, releases, staff, threads
 from node.storage.tables import cases as case_rows
-from node.storage.tables import desks, followups, programmes, referrals, releases, staff, threads
 from protocol import crypto, programme
 from protocol.codes import ConsentState, Kind, Purpose, Role, Section, Status
 from protocol.encoding import encode
 from protocol.errors import LocalError, say
 from protocol.followup import Audience
 from protocol.programme import Handover
+from protocol.referral import FINAL, Action
 
 NAME_MAX: Final = 120
 #: Rows of one board. An agency with more open cases in one project filters by desk or person.
@@ -347,18 +350,49 @@ def moved(db: Connection, now: datetime, row: Any) -> None:
 
 
 def stays(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str, told: str) -> None:
-    """She does not want to be handed over: her right, and a proper end. `told`: where she was told to turn (sealed)."""
+    """She does not want to be handed over: her right, and a proper end. `told`: where she was told to turn (sealed).
+
+    A transfer that is under way is asked to stop: nobody takes over whom she has told no.
+    """
     actor.require_role(Role.CASEWORKER, *_WHO)
     case = cases.load(db, actor, case_id)
     if case.closed_at is not None:
         raise LocalError("case-closed", "This case is closed. Open a new one.")
+    if case.transferred_to is not None:
+        raise LocalError("case-moved", "Another agency is responsible for her already. Telephone it, and agree.")
     if not 1 <= len(told.strip()) <= 4_000:
         raise LocalError("told-where", "Write where she was told to turn, and what she took with her.")
     sections = {Section.NARRATIVE: encode({"text": told})}
     records.save(db, here, actor, now, kind="stays", subject_id=case_id, desk_id=case.desk_id, sections=sections)
     db.execute(update(case_rows).where(case_rows.c.id == case_id).values(stays_at=now))
+    stop_transfers(db, here, now, case_id)
     tasks.close_task(db, now, ORPHAN_TASK, case_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "case.stays", case_id)
+
+
+def stop_transfers(db: Connection, here: Here, now: datetime, case_id: str, peer: str | None = None) -> None:
+    """Each transfer of this case that is not over, to this agency or to any, is asked to stop."""
+    transfers = (
+        select(referrals, threads.c.peer)
+        .join(threads, threads.c.id == referrals.c.thread_id)
+        .where(threads.c.case_id == case_id, referrals.c.kind == Kind.TRANSFER, referrals.c.side == Side.SOURCE)
+    )
+    for row in db.execute(transfers).all():
+        state = referral_acts.state_of(row)
+        if peer in (None, row.peer) and state.status not in FINAL and not state.cancellation_requested:
+            referral_acts.act(db, here, Actor.node(), now, referral_id=row.id, action=Action.CANCEL)
+
+
+def told_where(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str, Any]:
+    """When she said that she does not want to be handed over, and where she was told to turn: her copy.
+
+    Raises LocalError `not-stays` for somebody who has not said so.
+    """
+    case = cases.load(db, actor, case_id)
+    opened = None if case.stays_at is None else records.latest(db, here, actor, "stays", case_id)
+    if opened is None:
+        raise LocalError("not-stays", "She has not said that she does not want to be handed over.")
+    return {"at": case.stays_at, "told": str(msgspec.json.decode(opened[Section.NARRATIVE])["text"])}
 
 
 # -- what time brings ------------------------------------------------------------------------------------------------

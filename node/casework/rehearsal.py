@@ -151,7 +151,12 @@ def _hand_over(copy: Connection, at: datetime, programme_id: str, agency: str) -
 def _told(copy: Connection, here: Here, handed: Sequence[_Handed]) -> dict[str, Any]:
     known = programmes.names(copy)
     members = here.directory.members
+    counts = Counter(one.peer for one in handed)
+    to_ask = Counter(one.peer for one in handed if not one.agreed)
     return {
+        "handed_to": [
+            {"to": members[peer].peer.name, "count": count, "to_ask": to_ask[peer]} for peer, count in counts.items()
+        ],
         "handed": [
             {
                 "case": one.case_id,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, null, select, update
 
-from node.casework import cases, followups, plans, referrals, show
+from node.casework import cases, followups, plans, programmes, show
 from node.casework.calendars import desk_calendar
 from node.exchange import peers
 from node.office import audit, tasks
@@ -25,10 +25,9 @@ from node.storage.tables import referrals as rows
 from node.storage.tables import tasks as task_rows
 from protocol import backstop
 from protocol.calendar import Calendar
-from protocol.codes import Kind, Risk, Role
+from protocol.codes import Risk, Role
 from protocol.directory import Standing
 from protocol.errors import LocalError, say
-from protocol.referral import FINAL, Action
 
 #: So many opening days on which nobody signed in at a desk for which something waits: its supervisor is told.
 SILENT_DAYS: Final = 3
@@ -203,16 +202,7 @@ def take_back(db: Connection, here: Here, actor: Actor, now: datetime, *, case_i
     if not is_gone(db, case.transferred_to, now):
         raise LocalError("not-silent", "This agency has been heard in the last 14 days. Telephone it and agree.")
     db.execute(update(case_rows).where(case_rows.c.id == case_id).values(transferred_to=None, transferred_at=None))
-    transfers = (
-        select(rows, threads.c.peer)
-        .join(threads, threads.c.id == rows.c.thread_id)
-        .where(threads.c.case_id == case_id, rows.c.kind == Kind.TRANSFER, rows.c.side == Side.SOURCE)
-    )
-    for transfer in db.execute(transfers).all():
-        state = referrals.state_of(transfer)
-        may = state.status not in FINAL and not state.cancellation_requested
-        if transfer.peer == case.transferred_to and may:
-            referrals.act(db, here, Actor.node(), now, referral_id=transfer.id, action=Action.CANCEL)
+    programmes.stop_transfers(db, here, now, case_id, case.transferred_to)
     plans.plan_own(db, here, now, case, followups.intervals(db)[Risk(case.risk)], 1)
     tasks.close_task(db, now, GONE_TASK, case_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "case.take-back", case_id, peer=case.transferred_to)

@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import cases, consents, show
+from node.casework import cases, consents, contact, programmes, show
 from node.office import audit
 from node.office.actor import Actor
 from node.storage.here import Here
 
 
 def everything(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str) -> dict[str, Any]:
-    """What is known of her, what was sent and received, who may have what. The trail knows that it was made.
+    """What is known of her, what was sent and received, who may have what, what was written of each follow-up.
 
+    The trail knows that it was made.
     Of others who came along in a referral nothing is in it: theirs is theirs to ask for.
     """
     found = cases.read_case(db, here, actor, case_id)
@@ -40,6 +41,10 @@ def everything(db: Connection, here: Here, actor: Actor, now: datetime, *, case_
             }
             for shown in opened
         ],
+        "followups": contact.reports(db, here, actor, case_id),
+        "told_where": None
+        if found["stays_at"] is None or found["erased_at"]
+        else programmes.told_where(db, here, actor, case_id),
         "consents": [release for release in agreed if release["id"] not in others],
     }
 

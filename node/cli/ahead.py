@@ -69,6 +69,7 @@ def rehearse(
             f"{answer['handed_count']} people go to a successor if they agree; "
             f"{answer['to_ask_count']} have still to be asked."
         )
+        lines += [f"  to {one['to']}: {one['count']}, {one['to_ask']} to be asked" for one in answer["handed_to"]]
     lines += [f"  case {entry['case']}: to {entry['to']} ({entry['programme']})" for entry in answer["handed"]]
     lines += [
         f"  case {entry['case']}: nobody after {entry['on']} ({entry['programme']})" for entry in answer["nobody"]

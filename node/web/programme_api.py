@@ -97,6 +97,10 @@ async def stays(call: Call) -> Any:
     return {"recorded": True}
 
 
+async def told_where(call: Call) -> Any:
+    return await call.read(programmes.told_where, call.services.here, call.actor, call.params["case"])
+
+
 async def rehearse(call: Call) -> Any:
     """Nothing real is touched or sent."""
     body = call.body
@@ -124,5 +128,6 @@ ROUTES: Final = [
     Route("POST", "/programmes/{programme}/end", change_end, "A programme ends on another day", NewEnd),
     Route("POST", "/programmes/{programme}/cases", assign, "Cases belong to this programme", Assigned),
     Route("POST", "/cases/{case}/stays", stays, "She does not want to be handed over", Stays),
+    Route("GET", "/cases/{case}/stays", told_where, "Where she was told to turn who does not want to be handed over"),
     Route("POST", "/rehearsal", rehearse, "What will have happened by a day if nobody does anything", Ahead),
 ]

@@ -78,6 +78,8 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
     mine = [f for f in ada.get("/api/v1/followups")["followups"] if f["case_id"] == sent["case"] and f["ours"]]
     followup = mine[0]["id"]
     day = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    stays = ada.post("/api/v1/cases", {"desk": lantern.node.desk})["id"]
+    ada.post(f"/api/v1/cases/{stays}/stays", {"told": "The invented counter in Example Street."})
     desks = [{"agency": network.harbour.node.agency, "desk": network.harbour.node.desk}]
     asked = {"from_desk": lantern.node.desk, "desks": desks, "service": 1121, "day": day}
     ada.post("/api/v1/capacity", asked)
@@ -104,6 +106,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "programmes": ("ada", "/programmes"),
         "programme": ("ada", f"/programmes/{programme}"),
         "case programme": ("ada", f"/cases/{sent['case']}/programme"),
+        "where to turn": ("ada", f"/cases/{stays}/stays?in=ar"),
         "plan": ("ada", f"/cases/{sent['case']}/plan"),
         "came": ("ada", f"/cases/{sent['case']}/contact"),
         "door": ("ada", f"/cases/{sent['case']}/door"),
@@ -160,6 +163,7 @@ NOT_LOOKED_AT = {
     "/referrals/{referral}/paper",
     "/refer/{draft}/consent/paper",
     "/cases/{case}/consents/{consent}/paper",
+    "/cases/{case}/stays/paper",
     "/refer/{draft}/need",  # the same as /refer
     "/cases/{case}/people",  # the same as /referrals/{referral}/people
     "/approvals/{approval}",

@@ -83,7 +83,7 @@ RULES: dict[str, set[str]] = {
         "/cases/{case}/consents/{consent}/renew", "/cases/{case}/consents/{consent}/withdraw",
         "/cases/{case}/consents/{consent}/copy", "/cases/{case}/consents/{consent}/paper", "/cases/{case}/export",
         "/cases/{case}/programme", "/cases/{case}/people", "/cases/{case}/merge", "/cases/{case}/plan",
-        "/cases/{case}/contact", "/cases/{case}/door",
+        "/cases/{case}/contact", "/cases/{case}/door", "/cases/{case}/stays", "/cases/{case}/stays/paper",
         "/cases/{case}/plan/template", "/cases/{case}/consents", "/cases/{case}/consents/{consent}/refuse",
         "/cases/{case}/take-back", "/cases/{case}/reopen", "/cases/{case}/erase", "/cases/{case}/keep",
         "/cases/{case}/export.json", "/cases/{case}/export/paper", "/cases/{case}/withdrawals/{withdrawal}",

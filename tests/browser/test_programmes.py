@@ -64,6 +64,12 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     tina.open(f"/cases/{stays}/programme")
     tina.fill("Where she was told to turn", "The invented counter; she has her copy.")
     tina.click("Record it")
+    # It is hers to keep, in her language; on the case it is found again.
+    assert tina.sees("Where you can turn:") and tina.sees("The invented counter; she has her copy.")
+    tina.open(f"/cases/{stays}")
+    tina.page.locator(f"a[href='/cases/{stays}/stays']").click()
+    tina.click("Italiano", role="link")
+    assert tina.sees("La tua copia") and tina.sees("The invented counter; she has her copy.")
     # One moves: prepared from the board, she is asked, the other agency accepts.
     tina.open(f"/programmes/{programme}?state=nobody")
     tina.page.locator(f"input[value='{moves}']").check()
@@ -115,6 +121,29 @@ def test_a_look_ahead_shows_who_would_have_nobody(network: Network, meet: Meet) 
     assert tina.sees("0 people have nobody.") and tina.sees("She has not been asked yet.")
     name = network.harbour.node.name
     assert tina.sees(f"1 person would go to {name} if she agrees. 1 person has still to be asked.")
+    # Several changes together: a second programme, and somebody who leaves. Half a change is not passed over.
+    other = api.post(
+        "/api/v1/programmes",
+        {"name": "Invented spring", "starts_on": TODAY.isoformat(), "ends_on": ends.isoformat()},
+    )["programme"]
+    also = api.post("/api/v1/refer", {"form": form(network.harbour.node)})["case"]
+    api.post(f"/api/v1/programmes/{other}/cases", {"cases": [also]})
+    tina.click("Look ahead")
+    assert tina.sees("1 person has nobody.") and tina.sees(f"1 person would go to {name} if she agrees.")
+    tina.click("Another programme")
+    second = tina.page.get_by_role("group", name="Programme 2")
+    second.get_by_label("If this programme").select_option(other)
+    tina.click("Look ahead")
+    assert tina.sees("Choose the programme, and when it would end or to whom its people would go.")
+    second.get_by_label("ended on").fill((ends + timedelta(days=300)).isoformat())
+    tina.click("Another person")
+    assert tina.page.get_by_label("And if", exact=True).count() == 2
+    tina.page.get_by_label("And if", exact=True).first.select_option(label="tina")
+    tina.fill("left on", TODAY.isoformat())
+    tina.click("Look ahead")
+    assert tina.sees("0 people have nobody.") and tina.sees(f"1 person would go to {name} if she agrees.")
+    assert tina.page.get_by_label("And if", exact=True).count() == 1, "a line that was left empty is gone"
+    api.post(f"/api/v1/programmes/{other}/end", {"ends_on": (ends + timedelta(days=300)).isoformat()})
     board = api.get(f"/api/v1/programmes/{made}")
     assert board["programme"]["ends_on"] == ends.isoformat()
     client = network.lantern.client("tina")

@@ -16,12 +16,13 @@ import pytest
 from sqlalchemy import delete, func, insert, select, update
 
 from node import listing, restore
-from node.casework import cases, importing, plans, referrals, retention, subject
+from node.casework import cases, contact, importing, plans, programmes, referrals, retention, subject
+from node.casework import followups as following
 from node.office.actor import Actor
 from node.storage import ledger
 from node.storage.tables import bodies, erasures, followups, messages, records, tasks
 from node.storage.tables import cases as rows
-from protocol.codes import Role, Section, StatusReason
+from protocol.codes import FollowupOutcome, Role, Section, StatusReason
 from protocol.errors import LocalError
 from protocol.referral import Action
 from tests.world import SECTIONS, START, Agency, agree, make_agency, new_case, refer, settle_all, trail
@@ -52,6 +53,11 @@ def closed(agency: Agency, now: datetime = START) -> str:
     case = agency.do(cases.open_case, now, desk_id=agency.desk, sections=SECTIONS)
     agency.store.write(cases.close_case, agency.actor, now, case)
     return case
+
+
+def reported(agency: Agency, followup_id: str) -> None:
+    said = {"outcome": FollowupOutcome.REACHED_SAFE, "text": "She likes the room.", "next_step": "The lawyer."}
+    agency.do(following.report, START + timedelta(days=1), followup_id=followup_id, **said)
 
 
 def count(agency: Agency, table: Any, *where: Any) -> int:
@@ -158,6 +164,21 @@ def test_nothing_about_her_is_left_and_that_there_was_a_case_stays(pair: tuple[A
     assert other
 
 
+def test_a_case_that_was_erased_can_still_be_looked_at(ngo: Agency) -> None:
+    case = ngo.do(cases.open_case, START, desk_id=ngo.desk, sections=SECTIONS)
+    ngo.do(plans.change_plan, START, case_id=case, every_days=7, first_days=1)
+    reported(ngo, ngo.do(following.list_followups, START)[0]["id"])
+    ngo.do(programmes.stays, START, case_id=case, told="The invented counter in Example Street.")
+    assert ngo.store.read(contact.last_report, ngo.here, ngo.actor, case)
+    ngo.store.write(cases.close_case, ngo.actor, START, case)
+    choose(ngo, 1)
+    later = START + timedelta(days=40)
+    ngo.do(retention.erase_case, later, case_id=case)
+    assert ngo.store.read(contact.last_report, ngo.here, ngo.actor, case) is None
+    left = ngo.do(subject.everything, later, case_id=case)
+    assert (left["sections"], left["followups"], left["told_where"]) == ({}, [], None)
+
+
 def test_a_backup_from_before_does_not_bring_it_back(ngo: Agency, tmp_path: Path) -> None:
     choose(ngo, 1)
     case, other = closed(ngo), closed(ngo)
@@ -225,7 +246,13 @@ def test_everything_that_is_held_about_her_is_in_what_she_gets(pair: tuple[Agenc
     case = ngo.do(cases.open_case, START, desk_id=ngo.desk, sections=SECTIONS)
     sent = refer(ngo, shelter, case_id=case, release_id=agree(ngo, shelter, case))
     refer(ngo, shelter)
+    ngo.do(plans.change_plan, START, case_id=case, every_days=7, first_days=1)
+    due = next(f for f in ngo.do(following.list_followups, START) if f["case_id"] == case and f["ours"])
+    reported(ngo, due["id"])
     found = ngo.do(subject.everything, START, case_id=case)
+    assert [(f["outcome"], f["text"], f["next"]) for f in found["followups"]] == [
+        ("reached-safe", "She likes the room.", "The lawyer.")
+    ]
     assert found["sections"] == {str(name): json.loads(raw) for name, raw in SECTIONS.items()}
     assert [r["id"] for r in found["referrals"]] == [sent] and len(found["consents"]) == 1
     with pytest.raises(LocalError):

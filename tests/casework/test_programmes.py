@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import cases, programmes, referrals, rehearsal, replies, show
+from node.casework import cases, programmes, referrals, rehearsal, replies, show, subject
 from node.casework.rehearsal import Changes
 from node.office import staff, tasks
 from node.storage.tables import audit, followups, metadata
 from node.storage.tables import cases as case_rows
-from protocol.codes import Kind, Purpose, Risk, Role, StatusReason
+from protocol.codes import Kind, Purpose, Risk, Role, Status, StatusReason
 from protocol.errors import LocalError
 from protocol.referral import Action
 from tests.casework.test_approvals import colleague
@@ -132,6 +132,41 @@ def test_her_no_is_an_end_with_where_she_was_told_to_turn(pair: tuple[Agency, Ag
     assert board(one, programme)[case]["handover"] == "stays"
     pass_time(one, START + 120 * DAY)
     assert not [t for t in open_tasks(one) if t[0] == programmes.ORPHAN_TASK]
+    hers = one.store.read(programmes.told_where, one.here, one.actor, case)
+    assert hers == {"at": START, "told": "The invented counter in Example Street; she has her copy."}
+    everything = one.do(subject.everything, START, case_id=case)
+    assert everything["told_where"] == hers
+
+
+def test_where_she_was_told_to_turn_is_for_her_desk_and_for_who_said_no(two: tuple[Agency, Agency]) -> None:
+    one = two[0]
+    case = inside(one, add(one))
+    assert code_of(one.store.read, programmes.told_where, one.here, one.actor, case) == "not-stays"
+    one.do(programmes.stays, START, case_id=case, told="The invented counter in Example Street.")
+    elsewhere = replace(one.actor, desks=frozenset())
+    assert code_of(one.store.read, programmes.told_where, one.here, elsewhere, case) == "unknown-case"
+
+
+def test_her_no_stops_a_transfer_that_is_under_way(pair: tuple[Agency, Agency]) -> None:
+    one, other = pair
+    case = inside(one, add(one))
+    sent = transfer(one, other, case)
+    one.do(programmes.stays, START, case_id=case, told="The invented counter in Example Street.")
+    settle_all(pair, START)
+    for agency in pair:
+        shown = agency.store.read(show.show, agency.here, agency.actor, START, referral_id=sent)
+        assert shown["status"] == Status.CANCELLED
+    accept = {"referral_id": sent, "action": Action.ACCEPT, "risk": Risk.NONE}
+    assert code_of(other.do, referrals.act, START, **accept) == "illegal-transition"
+
+
+def test_whom_another_agency_has_taken_over_is_not_kept_back(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    case = inside(one, add(one))
+    sent = transfer(one, other, case)
+    other.do(referrals.act, START, referral_id=sent, action=Action.ACCEPT, risk=Risk.NONE)
+    settle_all(two, START)
+    assert code_of(one.do, programmes.stays, START, case_id=case, told="The invented counter.") == "case-moved"
 
 
 def test_who_is_told_moves_up_and_at_the_end_each_person_is_somebodys_task(pair: tuple[Agency, Agency]) -> None:

@@ -34,6 +34,7 @@ def test_a_successor_takes_who_has_nobody_and_nobody_who_said_no(pair: tuple[Age
     assert {(h["case"], h["agreed"]) for h in ahead["handed"]} == {(asked, False), (agreed, True)}
     assert all(h["to"] == other.name and h["programme"] == "Invented project" for h in ahead["handed"])
     assert (ahead["handed_count"], ahead["to_ask_count"]) == (2, 1)
+    assert ahead["handed_to"] == [{"to": other.name, "count": 2, "to_ask": 1}]
     assert [n["case"] for n in ahead["nobody"]] == [left], "the other project has no successor"
     assert ahead["tasks"][programmes.ORPHAN_TASK] == 1
     alone = look(one, START + 70 * DAY)

@@ -285,6 +285,7 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/cases/{case}/consents"): {"agency": "0" * 64, "sections": ["service"]},
     ("POST", "/consents/{consent}/refuse"): {},
     ("POST", "/cases/{case}/take-back"): {},
+    ("GET", "/cases/{case}/stays"): {},
     ("POST", "/cases/{case}/stays"): {"told": "Where to turn."},
     ("POST", "/consents/{consent}/renew"): {"valid_until": FAR},
     ("POST", "/consents/{consent}/withdraw"): {"by_person": True, "erase": True},

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import contact, evidence, subject
+from node.casework import contact, evidence, programmes, subject
 from node.office import audit
 from node.web.pages import case, group, refer, render, thread
 from node.web.pages.languages import language
@@ -52,6 +52,13 @@ async def her_copy(visit: Visit) -> web.StreamResponse:
     words = await visit.read(contact.door_words)
     door = words.get(language(visit.query.get("in", visit.language.tag)).tag, "")
     return await _paper(visit, "paper_copy.html", release["id"], release=release, agency_to=agency_to, door=door)
+
+
+async def where_to_turn(visit: Visit) -> web.StreamResponse:
+    """Where she can turn who does not want to be handed over: hers to keep."""
+    case_id = visit.params["case"]
+    found = await visit.read(programmes.told_where, visit.services.here, visit.actor, case_id)
+    return await _paper(visit, "paper_where.html", case_id, **found)
 
 
 async def referral_form(visit: Visit) -> web.StreamResponse:
@@ -144,6 +151,7 @@ PAGES: Final = [
     Page("/refer/{draft}/consent/paper", consent_form),
     Page("/refer/{draft}/group/{member}/consent/paper", consent_form_of_member),
     Page("/cases/{case}/consents/{consent}/paper", her_copy),
+    Page("/cases/{case}/stays/paper", where_to_turn),
     Page("/referrals/{referral}/paper", referral_form),
     Page("/alerts/{alert}/paper", alert_form),
 ]

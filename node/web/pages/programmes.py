@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -20,11 +21,13 @@ from node.web.programme_api import REHEARSE_DAYS
 from protocol import crypto
 from protocol.codes import AgencyType, Kind, Priority, Role
 from protocol.directory import Standing
-from protocol.errors import LocalError
+from protocol.errors import LocalError, say
 from protocol.programme import BOARD_DAYS, Handover
 
 #: Transfers prepared in one act: each is a draft of hers, and each still needs its consent.
 PREPARE_MAX: Final = 20
+#: Changes of one kind that one look ahead tries: more than anybody keeps in mind, and than an address has room for.
+TRIED_MAX: Final = 20
 
 
 def _date(visit: Visit, name: str, *, is_needed: bool = False) -> date | None:
@@ -223,6 +226,7 @@ async def change_case_programme(visit: Visit) -> web.StreamResponse:
             visit.problem("told", "Write where she was told to turn, and what she took with her.")
         visit.refuse_if_problems()
         await visit.do(programmes.stays, case_id=case_id, told=visit.get("told"))
+        return go(f"/cases/{case_id}/stays")
     else:
         if not visit.get("programme"):
             visit.problem("programme", "Choose a programme.")
@@ -231,20 +235,42 @@ async def change_case_programme(visit: Visit) -> web.StreamResponse:
     return go(f"/cases/{case_id}?done=saved")
 
 
+async def show_where(visit: Visit) -> web.StreamResponse:
+    """Her copy who does not want to be handed over: where she can turn, in her language, to print or read aloud."""
+    found = await visit.read(programmes.told_where, visit.services.here, visit.actor, visit.params["case"])
+    visit.turn_to_her()
+    return visit.page("where.html", visit.say("Your copy"), **found)
+
+
 # -- a look ahead ----------------------------------------------------------------------------------------------------
 
 
+#: One line of each kind, empty: a programme that would end or go to somebody, a person who would leave.
+_MOVE: Final = {"programme": "", "ends_on": "", "successor": ""}
+_LEAVING: Final = {"person": "", "leaves_on": ""}
+
+
 async def show_rehearsal(visit: Visit) -> web.StreamResponse:
-    """The node's own clock runs forward over a copy of what is open. Nothing is touched, nothing is sent."""
+    """The node's own clock runs forward over a copy of what is open. Nothing is touched, nothing is sent.
+
+    Several changes are tried together; what is refused stands above the form, with everything that was chosen.
+    """
     visit.actor.require_role(Role.SUPERVISOR, Role.DIRECTOR)
-    until_text = visit.query.get("until", "")
+    until_text, more = visit.query.get("until", ""), visit.query.get("more", "")
+    moves, leaving = _tried(visit, _MOVE), _tried(visit, _LEAVING)
     found = None
-    if until_text:
+    if "until" in visit.query and not more:
         until = visit.dates.parse(until_text)
         if until is None or not visit.now < until <= visit.now + timedelta(days=REHEARSE_DAYS):
-            raise LocalError("rehearse-until", "Choose a day within the next two years.")
-        changes = rehearsal.Changes(ends=_ends(visit), leaves=_leaves(visit), successors=_successors(visit))
-        found = await visit.read(rehearsal.rehearse, visit.services.here, visit.actor, visit.now, until, changes)
+            visit.problem("until", "Choose a day within the next two years.")
+        changes = _changes(visit, moves, leaving)
+        if until is not None and not visit.problems:
+            here, actor, now = visit.services.here, visit.actor, visit.now
+            try:
+                found = await visit.read(rehearsal.rehearse, here, actor, now, until, changes)
+            except LocalError as refused:
+                visit.problem("", refused.text)
+        visit.status = 422 if visit.problems else 200
 
     def look(db: Connection) -> dict[str, Any]:
         return {"programmes": list(programmes.names(db).values()), "people": overview.colleagues(db)}
@@ -256,28 +282,54 @@ async def show_rehearsal(visit: Visit) -> web.StreamResponse:
         if member.standing is Standing.VERIFIED and member.peer.type is not AgencyType.LAW_ENFORCEMENT
     )
     return visit.page(
-        "rehearsal.html", visit.say("Look ahead"), found=found, until=until_text, agencies=agencies, **shown
+        "rehearsal.html",
+        visit.say("Look ahead"),
+        found=found,
+        until=until_text,
+        agencies=agencies,
+        moves=(moves or [_MOVE]) + [_MOVE] * (more == "programme"),
+        leaving=(leaving or [_LEAVING]) + [_LEAVING] * (more == "person"),
+        **shown,
     )
 
 
-def _ends(visit: Visit) -> dict[str, date]:
-    programme, day = visit.query.get("programme", ""), visit.query.get("ends_on", "")
+def _tried(visit: Visit, empty: dict[str, str]) -> list[dict[str, str]]:
+    """The lines of one kind, in order, without those that were left empty."""
+    columns = [visit.request.query.getall(name, []) for name in empty]
+    lines = [dict(zip(empty, values, strict=True)) for values in zip_longest(*columns, fillvalue="")]
+    return [line for line in lines if any(line.values())]
+
+
+def _changes(visit: Visit, moves: list[dict[str, str]], leaving: list[dict[str, str]]) -> rehearsal.Changes:
+    """What is tried; a line that says half of it is a problem, because nothing would come of it unseen."""
+    ends: dict[str, date] = {}
+    successors: dict[str, str] = {}
+    leaves: dict[str, datetime] = {}
+    if max(len(moves), len(leaving)) > TRIED_MAX:
+        visit.problem("", say("Try at most {limit} changes of one kind at once.", limit=TRIED_MAX))
+    for line in moves:
+        programme, day, agency = line["programme"], _day(line["ends_on"]), line["successor"]
+        if not programme or (day is None and (line["ends_on"] or not agency)):
+            visit.problem("programme", "Choose the programme, and when it would end or to whom its people would go.")
+        elif programme in ends or programme in successors:
+            visit.problem("programme", "The same programme stands there twice. Keep one of them.")
+        ends |= {} if day is None else {programme: day}
+        successors |= {programme: agency} if agency else {}
+    for line in leaving:
+        person, at = line["person"], visit.dates.parse(line["leaves_on"])
+        if not person or at is None:
+            visit.problem("person", "Choose who would leave, and when.")
+        elif person in leaves:
+            visit.problem("person", "The same person stands there twice. Keep one of them.")
+        leaves |= {} if at is None else {person: at}
+    return rehearsal.Changes(ends=ends, leaves=leaves, successors=successors)
+
+
+def _day(text: str) -> date | None:
     try:
-        return {programme: date.fromisoformat(day)} if programme and day else {}
+        return date.fromisoformat(text)
     except ValueError:
-        raise LocalError("rehearse-until", "Choose a day within the next two years.") from None
-
-
-def _successors(visit: Visit) -> dict[str, str]:
-    """Without a programme it is refused like any other that does not exist."""
-    agency = visit.query.get("successor", "")
-    return {visit.query.get("programme", ""): agency} if agency else {}
-
-
-def _leaves(visit: Visit) -> dict[str, datetime]:
-    person, day = visit.query.get("person", ""), visit.query.get("leaves_on", "")
-    at = visit.dates.parse(day) if person and day else None
-    return {} if at is None else {person: at}
+        return None
 
 
 PAGES: Final = [
@@ -286,5 +338,6 @@ PAGES: Final = [
     Page("/programmes/{programme}/people", None, set_people, again=show_board),
     Page("/programmes/{programme}/end", None, change_end, again=show_board),
     Page("/cases/{case}/programme", show_case_programme, change_case_programme),
+    Page("/cases/{case}/stays", show_where),
     Page("/rehearsal", show_rehearsal),
 ]
