@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, StaticPool, create_engine, event, select
+from sqlalchemy import Connection, StaticPool, bindparam, create_engine, event, select
 
 from node import faults, log
 from node.casework import cases, consents, erasure, followups, referrals, sweeps
@@ -42,6 +42,7 @@ from node.storage.database import _AFTER_COMMIT
 from node.storage.engines import STATEMENTS_KEPT
 from node.storage.here import Here
 from node.storage.keystore import Keystore
+from node.storage.rows import Question
 from node.storage.tables import (
     agencies,
     bodies,
@@ -100,6 +101,26 @@ HONEST: Final = frozenset(
 )
 FOUL: Final = frozenset({"alarm-fork", "alarm-id-reused", "alarm-illegal-transition"})
 WITHDRAWING: Final = frozenset({"consent.withdraw", "consent.locked", "consent.erased"})
+
+
+# What people look at before they act, and what holds at every moment: asked so often that it is compiled once.
+_RETRIES: Final = Question(select(agencies.c.retry_at).where(agencies.c.retry_at.is_not(None)))
+_QUEUED: Final = Question(select(outbox_rows.c.number).limit(1))
+_WAITING: Final = Question(select(messages.c.id).where(messages.c.state == "waiting").limit(1))
+_GAPS: Final = Question(select(threads.c.id).where(threads.c.gap_since.is_not(None)).limit(1))
+_RELEASE: Final = Question(select(releases).where(releases.c.id == bindparam("release")))
+_OURS: Final = Question(
+    select(releases.c.id, releases.c.case_id, releases.c.agency, releases.c.state).where(releases.c.ours.is_(True))
+)
+_REFERRALS: Final = Question(select(referral_rows.c.id, referral_rows.c.side, referral_rows.c.status))
+_OPEN: Final = Question(select(referral_rows.c.id, referral_rows.c.side).where(referral_rows.c.ended_at.is_(None)))
+_REFERRAL: Final = Question(select(referral_rows).where(referral_rows.c.id == bindparam("referral")))
+_DUTIES: Final = Question(
+    select(withdrawals.c.id).where(withdrawals.c.holder == bindparam("holder"), withdrawals.c.answered_at.is_(None))
+)
+_FOLLOWUPS: Final = Question(
+    select(followup_rows.c.id).where(followup_rows.c.ended.is_(False), followup_rows.c.ours.is_(True))
+)
 
 
 class Seeded:
@@ -482,7 +503,7 @@ class World:
             if not opened.body or not isinstance(content, Threaded) or type_of(content) in WITHDRAWING:
                 continue
             if content.consent is not None:
-                (row,) = sender.rows(select(releases).where(releases.c.id == content.consent.release))
+                row = _RELEASE.first(sender.db, {"release": content.consent.release})
                 is_valid = row.state not in ENDED and row.valid_until > sender.now()
             elif isinstance(content, Concerning):
                 of = referral_rows.c.release_id == releases.c.id
@@ -560,7 +581,7 @@ class World:
     def check_always(self) -> None:
         """What holds at every moment, and not only when all has come to rest."""
         for node in self.nodes:
-            latest = node.rows(select(agencies.c.retry_at).where(agencies.c.retry_at.is_not(None)))
+            latest = _RETRIES.all(node.db, {})
             need(all(row.retry_at <= node.now() + timedelta(minutes=72) for row in latest), "back-off has an end")
 
     def settle(self) -> None:
@@ -575,11 +596,9 @@ class World:
                     node.start()
                 sweep(node)
                 self.loop.run_until_complete(node.worker.rest())
-            if all(not node.rows(select(outbox_rows.c.number)) for node in self.nodes):
-                waiting = select(messages.c.id).where(messages.c.state == "waiting")
-                gaps = select(threads.c.id).where(threads.c.gap_since.is_not(None))
-                if not any(node.rows(waiting) or node.rows(gaps) for node in self.nodes):
-                    return
+            left = (_QUEUED, _WAITING, _GAPS)
+            if not any(question.all(node.db, {}) for question in left for node in self.nodes):
+                return
 
 
 class _Acting:
@@ -617,7 +636,7 @@ def sweep(node: Node) -> None:
 def refer(world: World, node: Node) -> None:
     rng = world.rng
     other = rng.choice([peer for peer in world.nodes if peer is not node])
-    known = node.rows(select(releases.c.id, releases.c.case_id, releases.c.agency).where(releases.c.ours.is_(True)))
+    known = _OURS.all(node.db, {})
     again = [row for row in known if row.agency == other.here.agency]
     sections = {name: SECTIONS[name] for name in rng.sample(sorted(SECTIONS), rng.randint(1, 3))}
     if again and rng.random() < 0.3:
@@ -647,7 +666,7 @@ def refer(world: World, node: Node) -> None:
 
 def act(world: World, node: Node) -> None:
     rng = world.rng
-    found = node.rows(select(referral_rows.c.id, referral_rows.c.side).where(referral_rows.c.ended_at.is_(None)))
+    found = _OPEN.all(node.db, {})
     if not found:
         return
     row = rng.choice(found)
@@ -659,7 +678,7 @@ def act(world: World, node: Node) -> None:
     else:
         ours = list(Action)
     action = rng.choice(ours)
-    before = node.rows(select(referral_rows).where(referral_rows.c.id == row.id))
+    before = _REFERRAL.first(node.db, {"referral": row.id})
     try:
         node.do(
             referrals.act,
@@ -673,29 +692,27 @@ def act(world: World, node: Node) -> None:
         world.counts[f"act {action}"] += 1
     except LocalError as error:
         world.counts[f"refused {error.code}"] += 1
-        after = node.rows(select(referral_rows).where(referral_rows.c.id == row.id))
+        after = _REFERRAL.first(node.db, {"referral": row.id})
         need(before == after, "a refused act changes nothing", action=action)
 
 
 def accept(world: World, node: Node) -> None:
     """Most referrals are accepted: then there are follow-ups."""
-    found = node.rows(
-        select(referral_rows.c.id).where(referral_rows.c.side == "target", referral_rows.c.status == "received")
-    )
+    found = [row for row in _REFERRALS.all(node.db, {}) if (row.side, row.status) == ("target", "received")]
     if found:
         node.do(referrals.act, referral_id=world.rng.choice(found).id, action=Action.ACCEPT)
         world.counts["accept"] += 1
 
 
 def note(world: World, node: Node) -> None:
-    found = node.rows(select(referral_rows.c.id))
+    found = _REFERRALS.all(node.db, {})
     if found:
         node.do(referrals.note, referral_id=world.rng.choice(found).id, text="Invented note.")
         world.counts["note"] += 1
 
 
 def correct(world: World, node: Node) -> None:
-    found = node.rows(select(referral_rows.c.id).where(referral_rows.c.side == "source"))
+    found = [row for row in _REFERRALS.all(node.db, {}) if row.side == "source"]
     if found:
         sections = {Section.CONTACT: SECTIONS[Section.CONTACT]}
         node.do(referrals.replace_sections, referral_id=world.rng.choice(found).id, sections=sections)
@@ -704,7 +721,7 @@ def correct(world: World, node: Node) -> None:
 
 def withdraw(world: World, node: Node) -> None:
     rng = world.rng
-    found = node.rows(select(releases.c.id).where(releases.c.ours.is_(True), releases.c.state.not_in(ENDED)))
+    found = [row for row in _OURS.all(node.db, {}) if row.state not in ENDED]
     if found and rng.random() < 0.6:
         node.do(
             consents.withdraw,
@@ -717,7 +734,7 @@ def withdraw(world: World, node: Node) -> None:
 
 
 def renew(world: World, node: Node) -> None:
-    found = node.rows(select(releases.c.id).where(releases.c.ours.is_(True)))
+    found = _OURS.all(node.db, {})
     if found:
         node.database.run(
             consents.renew,
@@ -732,10 +749,7 @@ def renew(world: World, node: Node) -> None:
 
 def answer_withdrawal(world: World, node: Node) -> None:
     rng = world.rng
-    query = select(withdrawals.c.id).where(
-        withdrawals.c.holder == node.here.agency, withdrawals.c.answered_at.is_(None)
-    )
-    found = node.rows(query)
+    found = _DUTIES.all(node.db, {"holder": node.here.agency})
     if found:
         chosen = rng.choice(found).id
         keep = {Section.SERVICE: "An invented law, article 1"} if rng.random() < 0.2 else {}
@@ -745,9 +759,7 @@ def answer_withdrawal(world: World, node: Node) -> None:
 
 
 def report(world: World, node: Node) -> None:
-    found = node.rows(
-        select(followup_rows.c.id).where(followup_rows.c.ended.is_(False), followup_rows.c.ours.is_(True))
-    )
+    found = _FOLLOWUPS.all(node.db, {})
     if found:
         outcome = world.rng.choice(list(FollowupOutcome))
         node.do(followups.report, followup_id=world.rng.choice(found).id, outcome=outcome, text="Invented.")
