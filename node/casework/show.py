@@ -194,7 +194,7 @@ def show(db: Connection, here: Here, actor: Actor, now: datetime, *, referral_id
     nexts = select(followups.c.id, followups.c.due_at, followups.c.ours, followups.c.ordinal, followups.c.rung).where(
         followups.c.referral_id == referral_id, followups.c.ended.is_(False)
     )
-    shown["followups"] = [dict(f) for f in db.execute(nexts).mappings()]
+    shown["followups"] = [dict(f) for f in db.execute(nexts.order_by(followups.c.due_at)).mappings()]
     return shown
 
 

@@ -49,10 +49,10 @@ def _cell(value: Any) -> str:
 
 
 def local_time(value: str | None) -> str:
-    """An ISO time of the API as a person reads it, in the zone of this machine."""
+    """An ISO time of the API as a person reads it, in the zone of this machine, which stands beside it."""
     if value is None:
         return "–"
-    return datetime.fromisoformat(value).astimezone().strftime("%a %d %b %Y %H:%M")
+    return datetime.fromisoformat(value).astimezone().strftime("%a %d %b %Y %H:%M %Z")
 
 
 def explain(error: BaseException, *, as_json: bool) -> int:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import re
 import socket
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from pypdf import PdfReader
@@ -13,6 +15,7 @@ from pypdf import PdfReader
 from node.web.pages.paper import make_pdf
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person
+from tests.browser.requests import token
 from tests.browser.test_referral import NUMBER, prepare, refer
 
 
@@ -56,6 +59,7 @@ def test_arabic_is_shaped_and_runs_from_the_right(network: Network, meet: Meet) 
     arabic = [(x, text) for x, text in places if re.search("[\u0600-\u06ff\ufb50-\ufeff]", text)]
     assert arabic, "there is Arabic on it"
     assert max(x for x, _ in arabic) > 300, "lines begin at the right edge of the page (595 points wide)"
+    assert NUMBER in words(pdf), "its groups stand in their order"
 
 
 def test_her_copy_and_a_referral_are_papers_for_who_may_read_them(network: Network, meet: Meet) -> None:
@@ -67,7 +71,16 @@ def test_her_copy_and_a_referral_are_papers_for_who_may_read_them(network: Netwo
     copy = carla.page.get_by_role("link", name="Her copy, to print or read aloud").first.get_attribute("href") or ""
     assert "Emergency" not in (said := words(paper(carla, copy.replace("/copy", "/paper") + "?in=fr")))
     assert "Invented harbour" in said and "COPY-INVENTED" not in said, "a copy that is found names nobody"
-    for path in (f"/referrals/{referral}/paper", copy.replace("/copy", "/paper")):
+    everything = copy.partition("/consents/")[0] + "/export/paper"
+    carla.page.request.post(
+        carla.address + "/me/zone", form={"token": token(network.lantern, "carla"), "zone": "Pacific/Auckland"}
+    )
+    said = words(paper(carla, everything))
+    assert "Times: Rome (Europe/Rome)." in said, "the agency's, whoever prints it"
+    at = datetime.now(ZoneInfo("Europe/Rome"))
+    assert re.search(rf"{at.day} {at:%b} {at.year}, \d\d:\d\d", said), "with its day, also on the day itself"
+    carla.page.request.post(carla.address + "/me/zone", form={"token": token(network.lantern, "carla"), "zone": ""})
+    for path in (f"/referrals/{referral}/paper", copy.replace("/copy", "/paper"), everything):
         answer = aldo.page.request.get(aldo.address + path)
         assert answer.status in (403, 404) and "COPY-INVENTED" not in answer.text()
 

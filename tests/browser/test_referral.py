@@ -87,6 +87,10 @@ def test_a_first_referral_takes_few_interactions_and_is_answered_in_two_clicks(n
     irma.page.locator("details[open]").get_by_role("button", name="Accept", exact=True).last.click()
     carla.wait_for("With Invented harbour: Accepted.")
     assert carla.sees("Come to the blue door; the word is lantern.")
+    for who, whose in ((carla, "(by the other agency)"), (irma, "Record it")):
+        who.open_until(f"/referrals/{referral}", "Next follow-up")
+        first = who.page.locator("p.turn").first.inner_text()
+        assert "Accepted." in first and "Next follow-up: in 1 week" in first and whose in first, "whose turn, by when"
     assert carla.faults == [] and irma.faults == []
 
 

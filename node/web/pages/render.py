@@ -174,7 +174,11 @@ class Dates:
         zone = self._hers
         if at.astimezone(zone).date() == self.now.astimezone(zone).date():
             return str(format_time(at.astimezone(zone), "short", locale=self.language.locale))
-        return str(format_datetime(at.astimezone(zone), "d MMM y, HH:mm", locale=self.language.locale))
+        return self.written(at)
+
+    def written(self, at: datetime) -> str:
+        """Day and time, also when it is today: for what is read on another day. With its zone once on the paper."""
+        return str(format_datetime(at.astimezone(self._hers), "d MMM y, HH:mm", locale=self.language.locale))
 
     def day(self, value: date | datetime | str) -> str:
         """A date in words."""
