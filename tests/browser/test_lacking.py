@@ -33,6 +33,11 @@ def wait_for(found: Callable[[], Any]) -> Any:
     return it
 
 
+def at_rest(network: Network) -> None:
+    """Whatever one has done has come to the other."""
+    wait_for(lambda: not any(node.rows("SELECT 1 FROM outbox LIMIT 1") for node in network.nodes))
+
+
 def done(staffed: Staffed, path: str, handle: str, **fields: str) -> str:
     """A form that is taken; the address it leads to, without what was done."""
     answer = ask(staffed, "POST", path, handle, fields)
@@ -160,6 +165,7 @@ def there(two: Network, here: dict[str, str]) -> dict[str, str]:
 
 
 def test_what_others_left_with_us_is_for_the_desk_that_keeps_it(two: Network, there: dict[str, str]) -> None:
+    at_rest(two)
     try_all(two.harbour, RECEIVING, there)
 
 
@@ -207,6 +213,7 @@ def test_the_agencys_keys_are_renewed_by_an_officer_even_on_the_nodes_own_machin
 
 def test_what_a_desk_and_an_agency_decide_is_for_those_who_may(two: Network, here: dict[str, str]) -> None:
     """Last: in the end somebody who may signs everybody out."""
+    at_rest(two)
     try_all(two.lantern, REFERRING, here)
     with pytest.raises(ApiError) as out:
         two.lantern.client("carla").get("/api/v1/session")
@@ -264,6 +271,7 @@ def test_an_alert_is_for_the_liaison_on_duty(duty: Duty, raised: dict[str, str])
     wait_for(lambda: raised["alert"] in [row["id"] for row in dora.get("/api/v1/alerts")["alerts"]])
     stopped = wait_for(lambda: dora.get("/api/v1/withdrawals")["withdrawals"])
     dino = duty.harbour.ids["dino"]
+    at_rest(duty)
     try_all(duty.harbour, ANSWERING, {"alert": raised["alert"], "withdrawal": stopped[0]["id"], "dino": dino})
 
 
@@ -271,4 +279,5 @@ def test_what_was_raised_or_prepared_is_for_those_who_may(duty: Duty, raised: di
     for handle, why in (("vera", "her own"), ("adam", "nobody's")):
         listed = duty.lantern.client(handle).get("/api/v1/outside-alerts")["alerts"]
         assert raised["outside"] not in [row["id"] for row in listed], why
+    at_rest(duty)
     try_all(duty.lantern, ALERTING, raised)
