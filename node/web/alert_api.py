@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.casework import alert_acts, alerts, alerts_outside, disclosures, drills, evidence, firewall
+from node.casework import alert_acts, alerts, alerts_outside, approvals, disclosures, drills, evidence, firewall
 from node.casework.alerts import Content
 from node.web.api import Call, Route
 from node.web.capacity_api import Asked as Desk
@@ -121,6 +121,20 @@ async def send(call: Call) -> Any:
     return {"alert": await call.do(disclosures.send, draft_id=call.params["draft"], alone=call.body.alone)}
 
 
+async def show_approval(call: Call) -> Any:
+    """What a colleague wants to share without consent, alert or referral, and why; nothing of it that would not go."""
+    form, row = await call.read(approvals.read, call.services.here, call.actor, call.now, call.params["approval"])
+    if form.get("kind") != disclosures.KIND:
+        going = set(form["exception"]["sections"])
+        form = {**form, "person": {n: said for n, said in form["person"].items() if n.partition(".")[0] in going}}
+    return {"draft": form, "asked_by": row.requested_by, "asked_at": row.requested_at, "lapses_at": row.lapses_at}
+
+
+async def decide(call: Call) -> Any:
+    await call.do(approvals.decide, approval_id=call.params["approval"], approved=call.body.approved)
+    return {}
+
+
 async def review(call: Call) -> Any:
     await call.do(disclosures.review, alert_id=call.params["alert"], approved=call.body.approved)
     return {}
@@ -226,6 +240,10 @@ ROUTES: Final = [
     Route("GET", "/alert-drafts/{draft}", preview, "What the liaison will see of it"),
     Route("POST", "/alert-drafts/{draft}/approval", ask, "Ask a second person to approve it"),
     Route("POST", "/alert-drafts/{draft}/send", send, "Send it, on its release or its approval", Sending),
+    Route(
+        "GET", "/approvals/{approval}", show_approval, "What is to go without consent: look at it as the second person"
+    ),
+    Route("POST", "/approvals/{approval}", decide, "Agree to exactly that, or not", Reviewed),
     Route("POST", "/alerts/{alert}/review", review, "Look at what one person did alone", Reviewed),
     Route("POST", "/alerts/{alert}/told", told, "She was told, or it is unsafe", Told),
     Route("POST", "/alert-shift", hand_over, "Hand open alerts over to a colleague", Shift),

@@ -46,6 +46,8 @@ def right(lacks: str, may: str, fields: Mapping[str, Any] | None = None, **sends
 REFERRING: dict[str, Right] = {
     # A second person: what may go without consent.
     "GET /approvals/{approval}": right("carla ines irma adam aldo vera olga", "sara"),
+    "GET /api/v1/approvals/{approval}": right("carla ines irma adam aldo vera olga", "sara"),
+    "POST /api/v1/approvals/{approval}": right("carla ines irma adam aldo vera olga", "sara", approved=True),
     "POST /approvals/{approval}": right("carla ines irma adam aldo vera olga", "sara", approve="no"),
     # How the agency is made: officers alone, each with what only they could have fetched from its safe place.
     "POST /desks/{desk}/reopen": right(
@@ -126,7 +128,9 @@ ALERTING: dict[str, Right] = {
         "exception": {"basis": "vital-interests", "reason": "No answer.", "rule": "Art. 6(1)(d)"},
     }),
     "GET /approvals/{approval}": right("carla ines adam vera olga", "sara"),
+    "GET /api/v1/approvals/{approval}": right("carla ines adam vera olga", "sara"),
     "POST /approvals/{approval}": right("carla ines adam vera olga", "sara", approve="no"),
+    "POST /api/v1/approvals/{approval}": right("carla ines adam vera olga", "sara", approved=True),
     # What she prepared is hers, not her desk's.
     "GET /alert/person/{draft}": right("sara ines adam vera olga", "carla"),
     "GET /alert/person/{draft}/edit": right("sara ines adam vera olga", "carla"),

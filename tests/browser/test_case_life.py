@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import axe
 from tests.browser.requests import ask
+from tests.federation.nodes import form
 
 GOOD = "Case code,Risk,Age\nSHEET-INVENTED,medium,25-39\n"
 BAD = "Case code,Risk\nSHEET-WRONG-INVENTED,enormous\n"
@@ -79,3 +80,20 @@ def test_two_people_choose_how_long_closed_cases_are_kept(network: Network) -> N
     assert ask(lantern, "POST", "/ways/retention/agree", "sara", {"months": "24"}).status == 422
     assert ask(lantern, "POST", "/ways/retention/agree", "ruth", {"months": "24"}).status == 303
     assert "24 months after it was closed." in ask(lantern, "GET", "/ways", "sara").text
+
+
+def test_who_turns_out_to_be_a_child_is_said_to_be_and_nothing_new_goes_out(network: Network) -> None:
+    """Corrected in her case it is only known; corrected in what was sent it is refused, and what was typed stays."""
+    lantern = network.lantern
+    carla = lantern.client("carla")
+    sent = carla.post("/api/v1/refer", {"form": form(network.harbour.node)})
+    note = "nothing new is shared unless she and her guardian agree"
+    assert note not in ask(lantern, "GET", f"/cases/{sent['case']}", "carla").text
+    known = {"identity.case_code": "INVENTED", "identity.age_band": "12-17", "service.details": "A room."}
+    refused = ask(lantern, "POST", f"/referrals/{sent['referral']}/correct", "carla", known)
+    assert refused.status == 422 and "For a child other rules hold." in refused.text
+    assert 'value="12-17" selected' in refused.text, "what was typed stays"
+    assert [act["what"] for act in carla.get(f"/api/v1/referrals/{sent['referral']}")["history"]] == ["request"]
+    child = {"sections": {"identity": {"case_code": "INVENTED", "age_band": "12-17"}}}
+    carla.post(f"/api/v1/cases/{sent['case']}/sections", child)
+    assert note in ask(lantern, "GET", f"/cases/{sent['case']}", "carla").text

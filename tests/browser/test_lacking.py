@@ -169,6 +169,14 @@ def test_what_others_left_with_us_is_for_the_desk_that_keeps_it(two: Network, th
     try_all(two.harbour, RECEIVING, there)
 
 
+def test_the_second_person_looks_by_the_api_too_at_what_would_go_and_no_more(
+    two: Network, here: dict[str, str]
+) -> None:
+    seen = two.lantern.client("sara").get(f"/api/v1/approvals/{here['approval']}")
+    assert seen["asked_by"] == here["carla"] and seen["draft"]["exception"]["reason"] == "She does not answer."
+    assert {name.partition(".")[0] for name in seen["draft"]["person"]} == {"identity"}
+
+
 def test_nobody_approves_what_she_has_asked_for(two: Network, here: dict[str, str]) -> None:
     """A supervisor asks, and looks at it herself: it takes two."""
     lantern = two.lantern
@@ -180,6 +188,9 @@ def test_nobody_approves_what_she_has_asked_for(two: Network, here: dict[str, st
     for method in ("GET", "POST"):
         answer = ask(lantern, method, f"/approvals/{hers}", "sara", {"approve": "yes"})
         assert answer.status in (403, 409) and "Whoever asks cannot approve." in answer.text
+    with pytest.raises(ApiError) as refused:
+        lantern.client("sara").post(f"/api/v1/approvals/{hers}", {"approved": True})
+    assert refused.value.code == "same-person"
     assert lantern.node.rows(f"SELECT approved FROM approvals WHERE id = '{hers}'") == [(None,)]
     assert ask(lantern, "POST", f"/refer/{draft}/exception/send", "sara").status == 409, "and nothing goes without"
 

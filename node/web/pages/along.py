@@ -84,7 +84,7 @@ async def show_correct(visit: Visit) -> web.StreamResponse:
     return visit.page(
         "correct.html",
         visit.say("Correct what was sent"),
-        fields=FormSections.fields_of(sent),
+        fields=visit.form or FormSections.fields_of(sent),
         sections=sorted(sent),
         is_member=True,
     )

@@ -16,6 +16,7 @@ from node.casework import (
     contact,
     erasure,
     followups,
+    minors,
     outside,
     plans,
     programmes,
@@ -24,6 +25,7 @@ from node.casework import (
     silence,
     subject,
 )
+from node.casework.calendars import office_calendar
 from node.exchange import peers
 from node.office import desks, staff
 from node.web.pages.page import Page, Visit, go
@@ -107,7 +109,9 @@ async def show_case(visit: Visit) -> web.StreamResponse:
 
     found = await visit.read(look)
     parts = [section for section in Section if section is not Section.ATTACHMENTS]
-    return visit.page("case.html", visit.say("Case"), parts=parts, **found)
+    today = office_calendar(visit.services.here).local(visit.now).date()
+    is_child = minors.is_child(found["sections"].get("identity", {}), today)
+    return visit.page("case.html", visit.say("Case"), parts=parts, is_child=is_child, **found)
 
 
 async def show_edit(visit: Visit) -> web.StreamResponse:

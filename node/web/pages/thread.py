@@ -279,7 +279,7 @@ async def show_correct(visit: Visit) -> web.StreamResponse:
     if shown["side"] != Party.SOURCE:
         raise LocalError("not-source", "Only the agency that referred her can correct what it sent.")
     sent = {name: msgspec.json.decode(raw) for name, raw in shown["sections"].items()}
-    fields = FormSections.fields_of(sent)
+    fields = visit.form or FormSections.fields_of(sent)
     return visit.page(
         "correct.html", visit.say("Correct what was sent"), fields=fields, sections=sorted(sent), is_member=False
     )
