@@ -183,7 +183,7 @@ def test_two_people_answer_the_second_sees_who_was_first(network: Network, meet:
     irma.wait_for("With you: Accepted.")
     sara.page.locator("#reason").select_option("no-capacity")
     sara.click("Send the answer")
-    assert sara.sees("Somebody has answered this meanwhile.")
+    sara.wait_for("Somebody has answered this meanwhile.")
     assert sara.sees("With you: Accepted.") and sara.sees("Responsible here: irma"), "nothing was overwritten"
 
 
