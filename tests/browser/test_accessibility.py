@@ -106,7 +106,7 @@ def pages(network: Network) -> dict[str, tuple[str, str]]:
         "programmes": ("ada", "/programmes"),
         "programme": ("ada", f"/programmes/{programme}"),
         "case programme": ("ada", f"/cases/{sent['case']}/programme"),
-        "where to turn": ("ada", f"/cases/{stays}/stays?in=ar"),
+        "where to turn": ("ada", f"/cases/{stays}/stays"),
         "plan": ("ada", f"/cases/{sent['case']}/plan"),
         "came": ("ada", f"/cases/{sent['case']}/contact"),
         "door": ("ada", f"/cases/{sent['case']}/door"),
