@@ -2,19 +2,21 @@
 """How many open cases are looked after, and how many are overdue, silent, orphaned: for a board, and to be published.
 
 Each open case for which we are responsible counts once, under the worst that holds for it. The exact figures are for
-the agency; what is published leaves out every small count and whatever would give it away (`protocol.suppression`).
+the agency; what is published leaves out every small count and whatever would give it away (`protocol.suppression`),
+and is broken down by one thing alone: two tables of the same cases can be computed against each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from node.casework import programmes
+from node.casework import programmes, records
 from node.casework.calendars import office_calendar
 from node.office import audit
 from node.office.actor import Actor
@@ -22,7 +24,8 @@ from node.storage.here import Here
 from node.storage.tables import desks
 from node.storage.tables import followups as rows
 from protocol import followup, programme, suppression
-from protocol.codes import Risk, Role
+from protocol.codes import Risk, Role, Section
+from protocol.errors import LocalError, say
 from protocol.programme import Handover
 
 
@@ -44,12 +47,15 @@ _GROUPS: Final[tuple[tuple[tuple[Standing, ...], ...], ...]] = (
     (STANDINGS,),
 )
 #: By what the counts are broken down.
-KINDS: Final = ("programme", "desk", "month")
+KINDS: Final = ("programme", "service", "desk", "month")
+#: The service of a case that names none, or that the reader may not open.
+NO_SERVICE: Final = ""
 Table = dict[str, dict[Standing, int]]
 
 
 def report(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[str, Any]:
-    """Exact counts: `total` by standing, and a table by programme, by desk, and by the month in which it was opened.
+    """Exact counts: `total` by standing, and a table by programme, by desk, by the month in which it was opened, and by
+    service: the first that the case names, by its number, as far as the reader may open it.
 
     For those who answer for the agency. Raises LocalError `forbidden`.
     """
@@ -59,10 +65,13 @@ def report(db: Connection, here: Here, actor: Actor, now: datetime) -> dict[str,
     desk_names = {row.id: row.name for row in db.execute(select(desks.c.id, desks.c.name))}
     known = programmes.names(db)
     calendar = office_calendar(here)
-    for case, standing in _standings(db, here, now, known):
+    open_cases = _standings(db, here, now, known)
+    services = _services(db, here, actor, [case["id"] for case, _ in open_cases])
+    for case, standing in open_cases:
         total[standing] += 1
         opened = calendar.local(case["opened_at"]).strftime("%Y-%m")
-        names = (known[case["programme_id"]]["name"], desk_names[case["desk_id"]], opened)
+        service = services.get(case["id"], NO_SERVICE)
+        names = (known[case["programme_id"]]["name"], service, desk_names[case["desk_id"]], opened)
         for kind, name in zip(KINDS, names, strict=True):
             counted[kind].setdefault(name, dict.fromkeys(STANDINGS, 0))[standing] += 1
     return {"at": now, "total": total, "tables": {kind: dict(sorted(table.items())) for kind, table in counted.items()}}
@@ -92,12 +101,25 @@ def _standings(
     return found
 
 
-def publish(exact: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for publication. Each table has its columns (standings that were joined), its rows, and its sums.
+def _services(db: Connection, here: Here, actor: Actor, case_ids: Sequence[str]) -> dict[str, str]:
+    """The first service of each case that the actor may open."""
+    hers = [case_id for case_id in case_ids if not actor.is_kept_out(case_id)]
+    opened = records.latest_of(db, here, actor, "case", hers, Section.SERVICE)
+    found = {}
+    for case_id, sections in opened.items():
+        named = json.loads(sections.get(Section.SERVICE, b"{}")).get("services") or [{}]
+        found[case_id] = str(named[0].get("id", NO_SERVICE))
+    return found
 
-    A count is None where it is left out; a table is absent where none of it can be shown, and so are `columns` and
-    `total` when there are too few cases in all.
+
+def publish(exact: Mapping[str, Any], by: str = KINDS[0]) -> dict[str, Any]:
+    """The same for publication, broken down `by` one of KINDS: columns (standings that were joined), rows, and sums.
+
+    A count is None where it is left out; the table is absent where none of it can be shown, and so are `columns` and
+    `total` when there are too few cases in all. Raises LocalError `report-by`.
     """
+    if by not in KINDS:
+        raise LocalError("report-by", say("Choose one of: {values}.", values=KINDS))
     total: Mapping[Standing, int] = exact["total"]
     shown: dict[str, Any] = {"at": exact["at"], "total": None, "tables": {}}
     if sum(total.values()) < suppression.SMALLEST_SHOWN:
@@ -107,11 +129,10 @@ def publish(exact: Mapping[str, Any]) -> dict[str, Any]:
         if not any(suppression.is_small(sum(total[s] for s in group)) for group in groups):
             break
     shown["columns"] = [{"standings": list(group), "sum": sum(total[s] for s in group)} for group in groups]
-    for kind, table in exact["tables"].items():
-        counts = [[sum(row[s] for s in group) for group in groups] for row in table.values()]
-        protected = suppression.protect(counts)
-        if protected is not None:
-            shown["tables"][kind] = dict(zip(table, protected, strict=True))
+    table = exact["tables"][by]
+    protected = suppression.protect([[sum(row[s] for s in group) for group in groups] for row in table.values()])
+    if protected is not None:
+        shown["tables"][by] = dict(zip(table, protected, strict=True))
     return shown
 
 
@@ -120,8 +141,11 @@ def record_export(db: Connection, here: Here, actor: Actor, now: datetime, *, pu
     audit.record(db, now, actor.staff_id, "report.public" if public else "report.exact", here.agency)
 
 
-def as_csv(found: Mapping[str, Any]) -> str:
-    """The figures for a spreadsheet; what is left out is “x”. Names cannot be taken for formulas."""
+def as_csv(found: Mapping[str, Any], services: Mapping[str, str] | None = None) -> str:
+    """The figures for a spreadsheet; what is left out is “x”. Names cannot be taken for formulas.
+
+    `services`: how each is called in the reader's language; without, their numbers.
+    """
     groups = [c["standings"] for c in found["columns"]] if "columns" in found else [[s] for s in STANDINGS]
     lines = [["what", "name", *("+".join(group) for group in groups), "open"]]
     if "columns" in found:
@@ -131,7 +155,8 @@ def as_csv(found: Mapping[str, Any]) -> str:
     for kind, table in found["tables"].items():
         for name, row in table.items():
             counts = row if isinstance(row, list) else [*(row[s] for s in STANDINGS), sum(row.values())]
-            lines.append([kind, _cell(name), *("x" if count is None else str(count) for count in counts)])
+            called = (services or {}).get(name, name) if kind == "service" else name
+            lines.append([kind, _cell(called), *("x" if count is None else str(count) for count in counts)])
     return "".join(",".join(line) + "\r\n" for line in lines)
 
 

@@ -95,10 +95,16 @@ def _leaving(client: Client, leaves: tuple[tuple[str, str], ...]) -> dict[str, s
 
 @click.command()
 @click.option("--public", is_flag=True, help="For publication: small counts left out, none can be computed back.")
+@click.option("--by", type=click.Choice(("programme", "service", "desk", "month")), help="With --public: by what.")
 @pass_settings
-def report(settings: Settings, public: bool) -> None:
-    """How the open cases stand: on time, overdue, silent, orphaned; by programme, desk and month."""
-    answer = settings.client().get("/api/v1/report" + ("?public=true" if public else ""))
+def report(settings: Settings, public: bool, by: str | None) -> None:
+    """How the open cases stand: on time, overdue, silent, orphaned; by programme, service, desk and month.
+
+    Publish one breakdown and always the same: two of the same cases can be computed against each other.
+    """
+    if by is not None and not public:
+        raise click.UsageError("--by chooses what is published. Add --public; without it all are shown.")
+    answer = settings.client().get("/api/v1/report" + (f"?public=true&by={by or 'programme'}" if public else ""))
     if answer["total"] is None:
         show(answer, as_json=settings.as_json, text="There are too few cases to publish anything.")
         return
@@ -110,6 +116,12 @@ def report(settings: Settings, public: bool) -> None:
         for name, row in rows.items():
             counts = row if public else [*row.values(), sum(row.values())]
             shown = ["x" if count is None else count for count in counts]
-            lines.append({"name": name, **{str(n): value for n, value in enumerate(shown[:-1])}, "open": shown[-1]})
+            lines.append(
+                {
+                    "name": name or "(not known here)",
+                    **{str(n): value for n, value in enumerate(shown[:-1])},
+                    "open": shown[-1],
+                }
+            )
         parts.append(f"By {kind}\n" + table(lines, columns, "No case is open."))
     show(answer, as_json=settings.as_json, text="\n\n".join(parts))

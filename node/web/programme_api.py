@@ -111,11 +111,12 @@ async def rehearse(call: Call) -> Any:
 
 
 async def show_report(call: Call) -> Any:
-    """`?public=true`: what may be published, with small counts left out."""
+    """`?public=true&by=programme`: what may be published, by one thing, with small counts left out."""
     exact = await call.read(dormancy.report, call.services.here, call.actor, call.now)
     is_public = call.request.query.get("public") == "true"
+    found = dormancy.publish(exact, call.request.query.get("by", dormancy.KINDS[0])) if is_public else exact
     await call.do(dormancy.record_export, public=is_public)
-    return dormancy.publish(exact) if is_public else exact
+    return found
 
 
 ROUTES: Final = [

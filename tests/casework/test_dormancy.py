@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from node.casework import cases, dormancy, followups, merging, referrals
 from node.casework.dormancy import Standing
-from protocol.codes import FollowupOutcome, Risk, Role
+from protocol.codes import FollowupOutcome, Risk, Role, Section
 from protocol.errors import LocalError
 from protocol.referral import Action
 from tests.casework.test_plans import ahead, missing
@@ -108,8 +109,10 @@ def test_what_is_published_shows_no_small_count(pair: tuple[Agency, Agency]) -> 
         inside(one, big, Risk.NONE)
     shown = dormancy.publish(report(one))
     assert shown["total"] == 25 and [c["sum"] for c in shown["columns"]] == [25, 0, 0, 0]
-    assert shown["tables"]["programme"] == {"Big": [None, 0, 0, 0, None], "Small": [None, 0, 0, 0, None]}
-    assert shown["tables"]["desk"] == {"Intake": [25, 0, 0, 0, 25]}
+    assert shown["tables"] == {"programme": {"Big": [None, 0, 0, 0, None], "Small": [None, 0, 0, 0, None]}}
+    assert dormancy.publish(report(one), "desk")["tables"] == {"desk": {"Intake": [25, 0, 0, 0, 25]}}
+    with pytest.raises(LocalError, match="Choose one of"):
+        dormancy.publish(report(one), "risk")
     for _ in range(3):
         inside(one, big, Risk.HIGH)
     shown = dormancy.publish(report(one, 15))
@@ -117,6 +120,22 @@ def test_what_is_published_shows_no_small_count(pair: tuple[Agency, Agency]) -> 
     missing(one)
     text = dormancy.as_csv(shown)
     assert "x" in text and ",3," not in text
+
+
+def test_it_is_told_by_service_as_far_as_the_reader_may_open_a_case(pair: tuple[Agency, Agency]) -> None:
+    """The first service that a case names; who is kept out of a case, or not of its desk, does not learn which."""
+    one = pair[0]
+    housing = {"services": [{"id": 1121, "path": "Housing"}, {"id": 1206, "path": "Health"}]}
+    several, _ = new_case(one), new_case(one)
+    one.do(cases.record_sections, START, case_id=several, sections={Section.SERVICE: json.dumps(housing).encode()})
+    exact = report(one)
+    by_service = {name: sum(row.values()) for name, row in exact["tables"]["service"].items()}
+    assert by_service == {"1121": 1, dormancy.NO_SERVICE: 1}
+    rows = list(csv.reader(io.StringIO(dormancy.as_csv(exact, {"1121": "Emergency shelter", "": "Not known"}))))
+    assert [row[1] for row in rows if row[0] == "service"] == ["Not known", "Emergency shelter"]
+    for seen in (replace(one.actor, desks=frozenset()), replace(one.actor, excluded=frozenset({several}))):
+        hers = one.store.read(dormancy.report, one.here, seen, START)
+        assert set(hers["tables"]["service"]) == {dormancy.NO_SERVICE} and hers["total"] == exact["total"]
 
 
 def test_the_file_is_no_formula_and_says_what_the_page_says(pair: tuple[Agency, Agency]) -> None:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from node.casework import dormancy
 from node.casework.dormancy import STANDINGS, Table
+from node.web.pages import words
 from node.web.pages.page import Page, Visit
 
 
@@ -18,7 +19,7 @@ async def show_report(visit: Visit) -> web.StreamResponse:
         "report.html",
         visit.say("How our cases stand"),
         exact=exact,
-        public=dormancy.publish(exact),
+        public={kind: dormancy.publish(exact, kind) for kind in dormancy.KINDS},
         standings=STANDINGS,
         charts={
             kind: _chart(table, is_mirrored=visit.language.direction == "rtl")
@@ -44,12 +45,14 @@ def _chart(table: Table, *, is_mirrored: bool) -> list[list[dict[str, Any]]]:
 
 async def export_report(visit: Visit) -> web.StreamResponse:
     """The figures as a table for a spreadsheet; the trail knows that they were taken out."""
-    is_public = visit.query.get("public") == "yes"
+    by = visit.query.get("public", "")
     exact = await visit.read(dormancy.report, visit.services.here, visit.actor, visit.now)
-    await visit.do(dormancy.record_export, public=is_public)
-    name = "cases-for-publication.csv" if is_public else "cases-exact.csv"
+    found = dormancy.publish(exact, by) if by else exact
+    await visit.do(dormancy.record_export, public=bool(by))
+    name = f"cases-for-publication-by-{by}.csv" if by else "cases-exact.csv"
+    called = {code: visit.say(words.label("service", code)) for code in words.SERVICE}
     return web.Response(
-        text=dormancy.as_csv(dormancy.publish(exact) if is_public else exact),
+        text=dormancy.as_csv(found, {**called, dormancy.NO_SERVICE: visit.say(words.NO_SERVICE)}),
         content_type="text/csv",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

@@ -381,7 +381,14 @@ CARD: Final = {
     "opened": N_("The card was opened"),
     "taken": N_("The other agency is responsible for her now"),
 }
-REPORT_BY: Final = {"programme": N_("Programme"), "desk": N_("Desk"), "month": N_("Month of the first day")}
+REPORT_BY: Final = {
+    "programme": N_("Programme"),
+    "service": N_("Service"),
+    "desk": N_("Desk"),
+    "month": N_("Month of the first day"),
+}
+#: Of a case that names no service, or that the reader may not open.
+NO_SERVICE: Final = N_("Not written down, or of another desk")
 RUNG: Final = {
     "prepare": N_("in the digest"),
     "due": N_("the person responsible is told"),
