@@ -352,7 +352,8 @@ def moved(db: Connection, now: datetime, row: Any) -> None:
 def stays(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str, told: str) -> None:
     """She does not want to be handed over: her right, and a proper end. `told`: where she was told to turn (sealed).
 
-    A transfer that is under way is asked to stop: nobody takes over whom she has told no.
+    A transfer that is under way is asked to stop, and none is sent any more, however long ago it was prepared
+    (`referrals.send`), until she has changed her mind.
     """
     actor.require_role(Role.CASEWORKER, *_WHO)
     case = cases.load(db, actor, case_id)
@@ -368,6 +369,18 @@ def stays(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: s
     stop_transfers(db, here, now, case_id)
     tasks.close_task(db, now, ORPHAN_TASK, case_id, actor.staff_id)
     audit.record(db, now, actor.staff_id, "case.stays", case_id)
+
+
+def changed_her_mind(db: Connection, here: Here, actor: Actor, now: datetime, *, case_id: str) -> None:
+    """Whoever did not want to be handed over may be asked again. What she was told then is not lost.
+
+    Raises LocalError `not-stays` for somebody who has not said so.
+    """
+    actor.require_role(Role.CASEWORKER, *_WHO)
+    if cases.load(db, actor, case_id).stays_at is None:
+        raise _not_stays()
+    db.execute(update(case_rows).where(case_rows.c.id == case_id).values(stays_at=None))
+    audit.record(db, now, actor.staff_id, "case.stays-no-more", case_id)
 
 
 def stop_transfers(db: Connection, here: Here, now: datetime, case_id: str, peer: str | None = None) -> None:
@@ -391,8 +404,12 @@ def told_where(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[s
     case = cases.load(db, actor, case_id)
     opened = None if case.stays_at is None else records.latest(db, here, actor, "stays", case_id)
     if opened is None:
-        raise LocalError("not-stays", "She has not said that she does not want to be handed over.")
+        raise _not_stays()
     return {"at": case.stays_at, "told": str(msgspec.json.decode(opened[Section.NARRATIVE])["text"])}
+
+
+def _not_stays() -> LocalError:
+    return LocalError("not-stays", "She has not said that she does not want to be handed over.")
 
 
 # -- what time brings ------------------------------------------------------------------------------------------------

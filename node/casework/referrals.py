@@ -67,7 +67,7 @@ _NEEDS_REASON: Final = frozenset({Action.REJECT, Action.HOLD, Action.CANCEL_BY_T
 _RELEASE = select(releases).where(releases.c.id == bindparam("release"))
 #: All that a decision to send needs to know, in one question.
 _FACTS = Question(
-    select(releases, case_rows.c.desk_id, desk_keys.c.public, threads.c.id.label("thread"))
+    select(releases, case_rows.c.desk_id, case_rows.c.stays_at, desk_keys.c.public, threads.c.id.label("thread"))
     .join(case_rows, case_rows.c.id == releases.c.case_id)
     .join(desk_keys, (desk_keys.c.desk_id == case_rows.c.desk_id) & desk_keys.c.retired_at.is_(None))
     .outerjoin(threads, (threads.c.case_id == case_rows.c.id) & (threads.c.peer == releases.c.agency))
@@ -102,6 +102,12 @@ def send(
     """
     actor.require_role(*referral.ROLES[Action.SEND])
     facts = _facts(db, actor, case_id, release_id)
+    if kind is Kind.TRANSFER and facts.stays_at is not None:
+        raise LocalError(
+            "she-stays",
+            "She does not want to be handed over. If she has changed her mind, say so first on the page “Programme and "
+            "hand-over” of her case.",
+        )
     if peers.has_no_node(db, here, facts.agency):
         if kind is Kind.TRANSFER:
             raise LocalError(

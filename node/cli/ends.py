@@ -54,17 +54,15 @@ def alert(story: Story) -> None:
 
 
 #: As it is agreed to in one sentence; a real one is asked on its page, told back, and for one matter only.
-RELEASED: dict[str, Any] = {
-    "days": 7,
-    "details": {
-        "collected": "oral",
-        "explained_in": "en",
-        "notice_language": "en",
-        "notice_version": "1",
-        "limits_told_first": True,
-        "told_back": True,
-    },
+AGREED: dict[str, Any] = {
+    "collected": "oral",
+    "explained_in": "en",
+    "notice_language": "en",
+    "notice_version": "1",
+    "limits_told_first": True,
+    "told_back": True,
 }
+RELEASED: dict[str, Any] = {"days": 7, "details": AGREED}
 
 
 def alert_about(story: Story) -> None:
@@ -105,13 +103,14 @@ def _alert(client: Client, alert: str) -> dict[str, Any]:
 
 
 def programme(story: Story) -> None:
-    story.tell.step("A project ends: one person moves, one says no, one is nobody's and stays visible")
+    story.tell.step("A project ends: one person moves, one says no, one is nobody's and reaches the backstop")
     # The nodes' clock is not ours: the day on which the newest case was opened is today there.
     today = datetime.fromisoformat(story.ngo.client.get("/api/v1/cases")["cases"][0]["opened_at"]).date()
     days = {"starts_on": f"{today - timedelta(days=700)}", "ends_on": f"{today + timedelta(days=20)}"}
     project = {"name": "Two invented years", "funder": "Invented fund", "services": [1121], **days}
     programme = story.ngo.client.post("/api/v1/programmes", project)["programme"]
-    forms = [{"identity": {"case_code": code}} for code in ("BRINA-21", "BRINA-22", "BRINA-23")]
+    forms: list[dict[str, Any]] = [{"identity": {"case_code": f"BRINA-2{number}"}} for number in (1, 2, 3)]
+    forms[2]["contact"] = {"contact_permitted": "yes", "telephone": "+39 055 0000 113", "preferred_language": "pcm"}
     cases = [story.ngo.client.post("/api/v1/cases", {"desk": story.ngo.desk, "sections": form})["id"] for form in forms]
     moves, stays, nobody = cases
     story.ngo.client.post(f"/api/v1/programmes/{programme}/cases", {"cases": cases})
@@ -129,11 +128,23 @@ def programme(story: Story) -> None:
     told = "The invented counter in Example Street; she has her copy."
     story.ngo.client.post(f"/api/v1/cases/{stays}/stays", {"told": told})
     story.tell.check("one did not want to move: nothing is sent", _handover(story, programme, stays) == "stays")
+    card = {"agency": story.shelter.agency, "desk": story.shelter.desk, "sections": ["contact"], "details": AGREED}
+    left = story.ngo.client.post(f"/api/v1/cases/{nobody}/backstop", card)["card"]
+    story.wait("the third agreed to a card", lambda: _card(story, left)["state"] == "planned")
     story.advance_until("the project has ended", lambda: story.tasks(story.ngo, "case-orphaned"))
     board = story.ngo.client.get(f"/api/v1/programmes/{programme}")["rows"]
     orphaned = [row["code"] for row in board if row["orphaned"]]
     story.tell.check(f"{', '.join(orphaned)}: nobody is responsible, and the director is told", len(orphaned) == 1)
     story.tell.check("nothing was closed by time", len(board) == 3 and nobody in {row["id"] for row in board})
+    story.wait("the backstop hears of it", lambda: _card(story, left)["state"] == "orphaned")
+    kept = story.shelter.client.get(f"/api/v1/backstop/{left}")
+    story.tell.check("its card stays closed while the NGO answers: telephone the NGO", kept["sections"] is None)
+
+
+def _card(story: Story, card: str) -> dict[str, Any]:
+    """As the backstop keeps it; nothing before it has come."""
+    rows = story.shelter.client.get("/api/v1/backstop")["cards"]
+    return next((row for row in rows if row["thread_id"] == card), {"state": ""})
 
 
 def _transfer(story: Story, case: str, sections: dict[str, Any]) -> str:
@@ -143,14 +154,7 @@ def _transfer(story: Story, case: str, sections: dict[str, Any]) -> str:
         "agency": story.shelter.agency,
         "purposes": ["transfer"],
         "sections": sorted(sections),
-        "details": {
-            "collected": "oral",
-            "explained_in": "pcm",
-            "notice_language": "en",
-            "notice_version": "1",
-            "limits_told_first": True,
-            "told_back": True,
-        },
+        "details": {**AGREED, "explained_in": "pcm"},
     }
     consent = story.ngo.client.post("/api/v1/consents", agreed)["id"]
     body = {

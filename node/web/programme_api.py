@@ -97,6 +97,11 @@ async def stays(call: Call) -> Any:
     return {"recorded": True}
 
 
+async def changed_her_mind(call: Call) -> Any:
+    await call.do(programmes.changed_her_mind, case_id=call.params["case"])
+    return {"stays": False}
+
+
 async def told_where(call: Call) -> Any:
     return await call.read(programmes.told_where, call.services.here, call.actor, call.params["case"])
 
@@ -129,6 +134,7 @@ ROUTES: Final = [
     Route("POST", "/programmes/{programme}/end", change_end, "A programme ends on another day", NewEnd),
     Route("POST", "/programmes/{programme}/cases", assign, "Cases belong to this programme", Assigned),
     Route("POST", "/cases/{case}/stays", stays, "She does not want to be handed over", Stays),
+    Route("POST", "/cases/{case}/stays/undo", changed_her_mind, "She has changed her mind, and may be handed over"),
     Route("GET", "/cases/{case}/stays", told_where, "Where she was told to turn who does not want to be handed over"),
     Route("POST", "/rehearsal", rehearse, "What will have happened by a day if nobody does anything", Ahead),
 ]

@@ -70,6 +70,12 @@ def test_a_programme_ends_and_nobody_is_left_behind(network: Network, meet: Meet
     tina.page.locator(f"a[href='/cases/{stays}/stays']").click()
     tina.click("Italiano", role="link")
     assert tina.sees("La tua copia") and tina.sees("The invented counter; she has her copy.")
+    # She may change her mind, and change it again.
+    tina.open(f"/cases/{stays}/programme")
+    assert not tina.sees("Prepare the move")
+    tina.click("She has changed her mind")
+    assert tina.sees("Prepare the move")
+    api.post(f"/api/v1/cases/{stays}/stays", {"told": "The invented counter; she has her copy."})
     # One moves: prepared from the board, she is asked, the other agency accepts.
     tina.open(f"/programmes/{programme}?state=nobody")
     tina.page.locator(f"input[value='{moves}']").check()

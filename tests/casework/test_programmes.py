@@ -182,6 +182,30 @@ def test_her_no_is_an_end_with_where_she_was_told_to_turn(pair: tuple[Agency, Ag
     assert everything["told_where"] == hers
 
 
+def test_after_her_no_nothing_that_was_prepared_goes_until_she_has_changed_her_mind(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    case = inside(one, programme := add(one))
+    assert code_of(one.do, programmes.changed_her_mind, START, case_id=case) == "not-stays"
+    release = agree(one, other, case, purposes=(Purpose.TRANSFER, Purpose.REFERRAL))
+    what: dict[str, Any] = {"case_id": case, "release_id": release, "peer_desk": other.desk, "sections": SECTIONS}
+    one.do(programmes.stays, START, case_id=case, told="The invented counter.")
+    assert code_of(one.do, referrals.send, START, **what, kind=Kind.TRANSFER) == "she-stays"
+    one.do(referrals.send, START, **what)  # help by another agency is another matter
+    with pytest.raises(LocalError):
+        one.store.write(
+            programmes.changed_her_mind,
+            one.here,
+            replace(one.actor, roles=frozenset({Role.AUDITOR})),
+            START,
+            case_id=case,
+        )
+    one.do(programmes.changed_her_mind, START, case_id=case)
+    assert board(one, programme)[case]["handover"] == "nobody"
+    one.do(referrals.send, START, **what, kind=Kind.TRANSFER)
+    settle_all(two, START)
+    assert board(one, programme)[case]["handover"] == "asked"
+
+
 def test_where_she_was_told_to_turn_is_for_her_desk_and_for_who_said_no(two: tuple[Agency, Agency]) -> None:
     one = two[0]
     case = inside(one, add(one))

@@ -288,6 +288,7 @@ OF_A_DESK: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/cases/{case}/take-back"): {},
     ("GET", "/cases/{case}/stays"): {},
     ("POST", "/cases/{case}/stays"): {"told": "Where to turn."},
+    ("POST", "/cases/{case}/stays/undo"): {},
     ("POST", "/consents/{consent}/renew"): {"valid_until": FAR},
     ("POST", "/consents/{consent}/withdraw"): {"by_person": True, "erase": True},
     ("GET", "/referrals/{referral}"): {},

@@ -228,6 +228,9 @@ async def change_case_programme(visit: Visit) -> web.StreamResponse:
         visit.refuse_if_problems()
         await visit.do(programmes.stays, case_id=case_id, told=visit.get("told"))
         return go(f"/cases/{case_id}/stays")
+    if visit.get("what") == "changed":
+        await visit.do(programmes.changed_her_mind, case_id=case_id)
+        return go(f"/cases/{case_id}/programme?done=saved")
     else:
         if not visit.get("programme"):
             visit.problem("programme", "Choose a programme.")
