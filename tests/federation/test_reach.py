@@ -62,6 +62,7 @@ def test_doctor_learns_from_the_other_side_that_we_are_reached(pair: tuple[RealN
     assert set(found) == {
         "settings", "primitives", "modes", "disk", "keys", "sqlite", "database", "certificates", "backlog", "alarms",
         "lock", "trail", "reach", "version", "clock", "node", "address", "mail", "backups", "services", "files",
+        "erasures",
     }  # fmt: skip
 
 
