@@ -25,7 +25,15 @@ settings.register_profile("staffetta", deadline=None, derandomize=True)
 settings.load_profile("staffetta")
 
 #: What takes longest begins first, or the last of several processes would end alone. The rest follows as it is found.
-FIRST = ("test_accessibility.py", "test_years.py", "test_simulator.py", "test_guide.py", "deploy", "federation", "browser")
+FIRST = (
+    "test_accessibility.py",
+    "test_years.py",
+    "test_simulator.py",
+    "test_guide.py",
+    "deploy",
+    "federation",
+    "browser",
+)
 
 _skipped: list[str] = []
 #: What a test has measured and nobody asserts, because machines differ: told at the end.
