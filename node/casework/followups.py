@@ -69,7 +69,11 @@ _PLANS = Question(
 def plan_after_accept(
     db: Connection, here: Here, actor: Actor, now: datetime, referral: Any, staff_id: str | None, risk: Risk | None
 ) -> None:
-    """The target has a case of its own, a plan, and its first occurrence; the source is told the dates."""
+    """The target has a case of its own, a plan, and its first occurrence; the source is told the dates.
+
+    Of somebody who wanted no contact from us the plan ends as it begins, which the source is told: that she was
+    referred again does not say that she wants it now. If she does, she says so (`contact.she_came`).
+    """
     case_id = referral.case_id
     if case_id is None:
         case_id = cases.new_case(db, now, desk_id=referral.desk_id, staff_id=staff_id or actor.staff_id, risk=Risk.NONE)
@@ -99,6 +103,15 @@ def plan_after_accept(
         risk=risk,
     )
     _insert(db, here, now, message, 1, ours=True, desk_id=referral.desk_id, staff_id=staff_id, case_id=case_id)
+    if _is_left_alone(db, case_id):
+        from node.casework import plans
+
+        plans.stop_contact(db, here, now, case_id, actor.staff_id)
+
+
+def _is_left_alone(db: Connection, case_id: str) -> bool:
+    """Whether she wanted no contact from us."""
+    return bool(db.execute(select(case_rows.c.do_not_contact).where(case_rows.c.id == case_id)).scalar())
 
 
 def intervals(db: Connection) -> dict[Risk, int]:
@@ -126,7 +139,7 @@ def watch(db: Connection, here: Here, now: datetime, plan: FollowupPlan, referra
 
 def after_completion(db: Connection, here: Here, now: datetime, referral: Any) -> None:
     """A service has ended: our own person asks once how it went, a week later."""
-    if referral.case_id is None:
+    if referral.case_id is None or _is_left_alone(db, referral.case_id):
         return
     calendar = office_calendar(here)
     dates = followup.occurrences(followup.Plan(days=(7,)), calendar.local(now).date(), calendar, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from node.casework import cases, contact, followups, records
+from node.casework import cases, contact, followups, records, referrals
 from node.storage.tables import cases as case_rows
 from node.storage.tables import followups as rows
 from node.storage.tables import tasks
@@ -20,6 +20,7 @@ from protocol.calendar import Calendar
 from protocol.codes import FollowupOutcome, Risk, Role, Section
 from protocol.encoding import encode
 from protocol.errors import LocalError
+from protocol.referral import Action
 from tests.casework.test_plans import ahead, missing
 from tests.world import START, Agency, new_case, refer, settle_all
 
@@ -267,3 +268,46 @@ def test_a_closed_case_asks_nobody_how_its_service_went(pair: tuple[Agency, Agen
     assert [row.referral_id for row in ahead(one, case)] == [sent]
     one.store.write(cases.close_case, one.actor, START, case)
     assert ahead(one, case) == []
+
+
+def test_who_wanted_no_contact_is_not_asked_for_because_she_was_referred_again(pair: tuple[Agency, Agency]) -> None:
+    """The plan ends as it begins, at both ends; that she wants contact after all she says herself."""
+    one, other = pair
+
+    def open_plans(agency: Agency) -> list[tuple[bool, str]]:
+        query = select(rows.c.ours, rows.c.kind).where(rows.c.ended.is_(False), rows.c.thread_id.is_not(None))
+        return [(row.ours, row.kind) for row in agency.store.read(lambda db: db.execute(query).all())]
+
+    def accept(referral: str) -> Any:
+        settle_all(pair, START)
+        other.do(referrals.act, START, referral_id=referral, action=Action.ACCEPT, risk=Risk.MEDIUM)
+        settle_all(pair, START)
+        return other.store.read(referrals.load, other.actor, referral)
+
+    first = refer(one, other)
+    case = accept(first).case_id
+    assert open_plans(other) == [(True, "contact")] and open_plans(one) == [(False, "contact")]
+    report(other, case, START, FollowupOutcome.CONTACT_DECLINED)
+    settle_all(pair, START)
+    assert open_plans(other) == open_plans(one) == []
+    hers = one.store.read(referrals.load, one.actor, first).case_id
+    again = accept(refer(one, other, case_id=hers))
+    assert again.case_id == case and case_of(other, case).do_not_contact
+    assert open_plans(other) == open_plans(one) == [], "nobody asks for her, and nobody waits for it"
+    other.do(contact.she_came, START + DAY, case_id=case, outcome=FollowupOutcome.REACHED_SAFE, contact_again=True)
+    missing(other, START + DAY)
+    assert ahead(other, case), "the door was open"
+
+
+def test_nobody_asks_how_it_went_who_was_to_be_left_alone(two: tuple[Agency, Agency]) -> None:
+    one, other = two
+    sent = refer(one, other)
+    settle_all(two, START)
+    other.do(referrals.act, START, referral_id=sent, action=Action.ACCEPT, risk=Risk.LOW)
+    settle_all(two, START)
+    case = one.store.read(referrals.load, one.actor, sent).case_id
+    one.do(contact.she_came, START, case_id=case, outcome=FollowupOutcome.CONTACT_DECLINED)
+    other.do(referrals.act, START, referral_id=sent, action=Action.COMPLETE)
+    settle_all(two, START)
+    mine = select(rows.c.id).where(rows.c.case_id == case, rows.c.ours.is_(True), rows.c.ended.is_(False))
+    assert one.store.read(lambda db: db.execute(mine).all()) == []
