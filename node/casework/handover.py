@@ -33,6 +33,7 @@ def account(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str,
         select(threads.c.peer, *(referrals.c[name] for name in ("status", "requested_at", "decided_at", "ended_at")))
         .join(threads, threads.c.id == referrals.c.thread_id)
         .where(threads.c.case_id == case_id, referrals.c.side == Side.SOURCE, referrals.c.requested_at.is_not(None))
+        .where(referrals.c.status != Status.ENTERED_IN_ERROR)  # it was about somebody else, or to nobody
     )
     for one in db.execute(asked).all():
         if peers.recipient_type(db, here, one.peer) is AgencyType.LAW_ENFORCEMENT:
@@ -41,7 +42,8 @@ def account(db: Connection, here: Here, actor: Actor, case_id: str) -> dict[str,
         if one.status == Status.REJECTED:
             acts.append((one.decided_at or one.ended_at, "declined"))
             continue
-        acts += [(one.decided_at, "accepted"), (one.ended_at, "ended")]
+        if one.decided_at is not None:  # what was stopped before anybody took it on has not ended: it never began
+            acts += [(one.decided_at, "accepted"), (one.ended_at, "ended")]
     ours = (followups.c.case_id == case_id) & (followups.c.kind == FollowupKind.CONTACT)
     done = select(followups.c.reported_at).where(ours, followups.c.reported_at.is_not(None))
     acts += [(at, "followed-up") for at in db.execute(done).scalars()]

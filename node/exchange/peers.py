@@ -106,7 +106,6 @@ def accept_answer(db: Connection, here: Here, now: datetime, made: Invite, raw: 
     return peer
 
 
-_STANDING = Question(select(agencies.c.standing).where(agencies.c.agency == bindparam("agency")))
 _TYPE = Question(select(agencies.c.type).where(agencies.c.agency == bindparam("agency")))
 _STORE = Change(
     update(agencies)
@@ -314,11 +313,6 @@ _MEMBERS = Question(
     .where(agencies.c.outside.is_(False))
     .limit(PEERS_MAX)
 )
-
-
-def standing_of(db: Connection, agency: str) -> Standing:
-    """How an agency that is known stands here."""
-    return Standing(_STANDING.first(db, {"agency": agency}).standing)
 
 
 def load_directory(db: Connection, now: datetime, before: Directory | None = None) -> Directory:

@@ -38,7 +38,6 @@ from node.storage.tables import Lane, agencies, messages, threads
 from node.storage.tables import outbox as outbox_rows
 from protocol import framing, identity
 from protocol.codes import MessageType
-from protocol.directory import Member, Standing
 from protocol.encoding import BATCH_MAX_MESSAGES, MESSAGE_LIFE_DAYS, seconds
 from protocol.errors import ProtocolError
 from protocol.identity import KEM_ROTATE_DAYS
@@ -301,16 +300,19 @@ class Worker:
         try:
             raw = await fetch_bundle(self._client, member.peer.address)
             found = identity.verify_bundle(raw, seconds(now), member.peer)
-            standing = await self._database.write(_take_bundle, self._here, self._hooks, now, found)
+            await self._database.write(_take_bundle, self._here, self._hooks, now, found)
         except (TransportError, ProtocolError, NodeError) as error:
             log.info("bundle_not_fetched", code=error.code, peer=peer)
             # Soon again, for whoever was only starting: a node that was restored is not understood before.
             self._fetched[peer] = now - BUNDLE_WAIT + BUNDLE_RETRY
             self._claimed.pop(peer, None)
             return False
-        # Of the others nothing has changed: with many of them it would be long to read them all for each.
+        # Of the others nothing has changed: with many of them it would be long to read them all for each. How it stands
+        # is what memory says by now: who was blocked meanwhile stays blocked.
         before = self._here.directory
-        self._here.directory = replace(before, members={**before.members, peer: Member(found, standing)})
+        if peer in before.members:
+            known = replace(before.members[peer], peer=found)
+            self._here.directory = replace(before, members={**before.members, peer: known})
         self._tell_again()
         return True
 
@@ -401,16 +403,12 @@ class Worker:
             log.info("confirmation_postponed", code=error.code, peer=agency)
 
 
-def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> Standing:
-    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once.
-
-    Returns how the agency stands here.
-    """
+def _take_bundle(db: Connection, here: Here, hooks: Hooks, now: datetime, found: identity.Peer) -> None:
+    """The bundle is stored. Of a new root, though the old one has signed it, people are told: they telephone once."""
     before = here.directory.members.get(found.agency)
     peers.store_peer(db, here, now, found)
     if before is not None and before.peer.root.hash != found.root.hash:
         hooks.alarm(db, here, now, "root-changed", found.agency, found.agency)
-    return peers.standing_of(db, found.agency)
 
 
 _QUEUED = agencies.c.agency.in_(

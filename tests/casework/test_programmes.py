@@ -142,6 +142,22 @@ def test_what_other_agencies_answered_is_told_by_its_day(two: tuple[Agency, Agen
     assert problems == [] and sections
 
 
+@pytest.mark.parametrize(("action", "told"), [(Action.CANCEL, ["referred"]), (Action.VOID, [])])
+def test_what_nobody_took_on_has_not_ended_and_what_was_a_mistake_is_not_told(
+    two: tuple[Agency, Agency], action: Action, told: list[str]
+) -> None:
+    one = two[0]
+    sent = refer(*two)
+    case = one.store.read(referrals.load, one.actor, sent).case_id
+    settle_all(two, START)
+    reason = StatusReason.DUPLICATE if action is Action.VOID else None
+    one.do(referrals.act, START, referral_id=sent, action=action, reason=reason)
+    settle_all(two, START)
+    assert one.store.read(referrals.load, one.actor, sent).ended_at is not None
+    history = one.store.read(handover.account, one.here, one.actor, case)["history"]
+    assert [entry["act"] for entry in history] == ["case-opened", *told]
+
+
 def test_a_transfer_that_is_not_taken_on_comes_back_with_its_reason(pair: tuple[Agency, Agency]) -> None:
     one, other = pair
     programme = add(one)
