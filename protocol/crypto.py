@@ -34,6 +34,8 @@ KEM_ENC_BYTES: Final = 1088 + 32
 TAG_BYTES: Final = 16
 #: What sealing to a KEM key adds.
 SEAL_OVERHEAD_BYTES: Final = KEM_ENC_BYTES + TAG_BYTES
+#: A key of 32 bytes, or a secret that several things share, sealed to a KEM key.
+SEALED_SECRET_BYTES: Final = SEAL_OVERHEAD_BYTES + 32
 
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 
@@ -187,6 +189,24 @@ class KemKey:
             return _SUITE.decrypt(sealed, self._key, info)
         except (InvalidTag, ValueError):
             raise RemoteError("cannot-open", "This could not be opened with the key it names.", "refused") from None
+
+
+class SealedSecret:
+    """A fresh secret, sealed once to a public key for several things at one moment: each has a key of its own from it.
+
+    Whoever opens one of them could open all: so it is shared by nothing that another key may open, and forgotten at
+    once. `sealed` (1168 bytes) goes with each of them.
+    """
+
+    __slots__ = ("_secret", "sealed")
+
+    def __init__(self, public: KemPublicKey, info: bytes) -> None:
+        self._secret = random_bytes(32)
+        self.sealed = public.seal(self._secret, info)
+
+    def key(self, label: bytes, salt: bytes = b"") -> bytes:
+        """`derive` from the secret. `label` or `salt` is another one each time."""
+        return derive(self._secret, label, salt)
 
 
 def _without_sign(encoded: bytes) -> bytes:

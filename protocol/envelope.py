@@ -36,15 +36,22 @@ from protocol.record import Record
 
 MAGIC: Final = b"STF1"
 VERSION: Final = 1
+#: Sealed by itself; or, with the others of its batch, under keys derived from one secret that is sealed once.
 SUITE: Final = 1
+SUITE_SHARED: Final = 2
 HEADER_BYTES: Final = 56
 LABEL_ENVELOPE: Final = b"staffetta/1/envelope\0"
+LABEL_SHARED: Final = b"staffetta/1/shared-envelope\0"
+LABEL_SECRET: Final = b"staffetta/1/envelope-secret\0"
 LABEL_MESSAGE: Final = b"staffetta/1/message"
 LABEL_RECEIPT: Final = b"staffetta/1/receipt"
 BINDING_MAX_BYTES: Final = 1024
-_FIXED: Final = MAGIC + bytes((VERSION, SUITE, 0, 0))
-#: Header, HPKE, and the length in front of the inner parts.
-_AROUND_BYTES: Final = HEADER_BYTES + crypto.SEAL_OVERHEAD_BYTES + 4
+_FIXED: Final = {suite: MAGIC + bytes((VERSION, suite, 0, 0)) for suite in (SUITE, SUITE_SHARED)}
+#: Header, what sealing adds, and the length in front of the inner parts.
+_AROUND_BYTES: Final = {
+    SUITE: HEADER_BYTES + crypto.SEAL_OVERHEAD_BYTES + 4,
+    SUITE_SHARED: HEADER_BYTES + crypto.SEALED_SECRET_BYTES + crypto.TAG_BYTES + 4,
+}
 EMPTY_HASH: Final = crypto.sha256(b"")
 
 
@@ -120,6 +127,18 @@ class Opened:
     proof: Proof
 
 
+class Seen:
+    """What the envelopes of one request share, opened and checked once. Never kept for another request."""
+
+    __slots__ = ("secrets", "signatures")
+
+    def __init__(self) -> None:
+        #: Of suite 2, by the hash of our key and the sealed secret.
+        self.secrets: dict[tuple[str, bytes], bytes] = {}
+        #: Hashes of what was signed, by whom, with the signature.
+        self.signatures: set[bytes] = set()
+
+
 def leaf(label: bytes, binding: bytes, content: bytes, body_hash: bytes) -> bytes:
     """Specification, 7.5: the Merkle leaf of one message. `body_hash` is the SHA-256 of its record."""
     return crypto.sha256(
@@ -158,16 +177,24 @@ def root_from_path(node: bytes, index: int, count: int, path: Sequence[bytes]) -
 
 def room(content_bytes: int) -> int:
     """How many bytes of record fit beside a header of this size in the largest envelope of a full batch."""
-    return ENVELOPE_SIZES[-1] - _AROUND_BYTES - 6 * 4 - BINDING_MAX_BYTES - content_bytes - 228 - crypto.SIGNATURE_BYTES
+    around = max(_AROUND_BYTES.values())
+    return ENVELOPE_SIZES[-1] - around - 6 * 4 - BINDING_MAX_BYTES - content_bytes - 228 - crypto.SIGNATURE_BYTES
 
 
 def seal(
-    outgoing: Sequence[Outgoing], sender: Sender, recipient: KemPublicKey, now: int, *, receipts: bool = False
+    outgoing: Sequence[Outgoing],
+    sender: Sender,
+    recipient: KemPublicKey,
+    now: int,
+    *,
+    receipts: bool = False,
+    shares: bool = False,
 ) -> list[Sealed]:
     """Seal up to 128 messages for one agency, under one pair of signatures (Specification, 7.2).
 
     `recipient` is the newest node key of that agency; `now` in unix seconds sets the outer expiry, the same
     distance for whatever is inside. A batch is of messages or of receipts: they are signed under different labels.
+    `shares`: the recipient reads suite 2, so what is more than one is sealed with one costly seal for all (7.7).
     Raises LocalError `batch-size` or `message-too-large`.
     """
     if not 1 <= len(outgoing) <= BATCH_MAX_MESSAGES:
@@ -191,22 +218,31 @@ def seal(
     root, paths = merkle(leaves)
     signature = sender.key.sign(label, _signed(len(outgoing), root))
     expiry = (now // DAY_SECONDS + MESSAGE_LIFE_DAYS).to_bytes(4)
+    secret = crypto.SealedSecret(recipient, _secret_info(recipient)) if shares and len(outgoing) > 1 else None
     sealed = []
     for index, (envelope_id, out) in enumerate(zip(ids, outgoing, strict=True)):
         proof = Proof(len(outgoing), index, paths[index], signature)
         parts = (bindings[index], out.content, out.body, proof.pack(), signature[:64], signature[64:])
         inner = b"".join(len(part).to_bytes(4) + part for part in parts)
-        sealed.append(_wrap(inner, envelope_id, recipient, expiry))
+        sealed.append(_wrap(inner, envelope_id, recipient, expiry, secret))
     return sealed
 
 
-def _wrap(inner: bytes, envelope_id: str, recipient: KemPublicKey, expiry: bytes) -> Sealed:
-    size = next((s for s in ENVELOPE_SIZES if s >= len(inner) + _AROUND_BYTES), None)
+def _secret_info(recipient: KemPublicKey) -> bytes:
+    return LABEL_SECRET + bytes.fromhex(recipient.hash)
+
+
+def _wrap(
+    inner: bytes, envelope_id: str, recipient: KemPublicKey, expiry: bytes, secret: crypto.SealedSecret | None
+) -> Sealed:
+    suite = SUITE if secret is None else SUITE_SHARED
+    around = _AROUND_BYTES[suite]
+    size = next((s for s in ENVELOPE_SIZES if s >= len(inner) + around), None)
     if size is None:
         raise LocalError("message-too-large", "The message is larger than an envelope. Shorten it or attach a file.")
     header = b"".join(
         (
-            _FIXED,
+            _FIXED[suite],
             bytes.fromhex(mailbox(recipient.hash)),
             bytes.fromhex(envelope_id),
             bytes.fromhex(recipient.hash[:16]),
@@ -214,8 +250,11 @@ def _wrap(inner: bytes, envelope_id: str, recipient: KemPublicKey, expiry: bytes
             (size - HEADER_BYTES).to_bytes(4),
         )
     )
-    padded = len(inner).to_bytes(4) + inner + bytes(size - _AROUND_BYTES - len(inner))
-    return Sealed(envelope_id, header + recipient.seal(padded, LABEL_ENVELOPE + header))
+    padded = len(inner).to_bytes(4) + inner + bytes(size - around - len(inner))
+    if secret is None:
+        return Sealed(envelope_id, header + recipient.seal(padded, LABEL_ENVELOPE + header))
+    key = secret.key(LABEL_SHARED + header)  # the envelope's id is in the header: no two keys are the same
+    return Sealed(envelope_id, b"".join((header, secret.sealed, crypto.seal_once(key, padded, b""))))
 
 
 def mailbox(recipient_key_hash: str) -> str:
@@ -234,13 +273,12 @@ def open(
     keys: Mapping[bytes, KemKey],
     directory: Directory,
     now: int,
-    verified: set[bytes] | None = None,
+    seen: Seen | None = None,
 ) -> Opened:
     """Open one envelope and check everything about it (Specification, 7.4).
 
-    `keys` maps the first 8 bytes of the hash of each node key we still hold. `verified` may be one set for all
-    envelopes of a request: signatures over one batch root are then checked once. The steps, cheapest first, stop at
-    the first failure:
+    `keys` maps the first 8 bytes of the hash of each node key we still hold. `seen` may be one for all envelopes of a
+    request: what they share is then opened and checked once. The steps, cheapest first, stop at the first failure:
 
      1. the length is one of three sizes        2. magic, version, suite, flags     3. the ciphertext fills the rest
      4. the outer expiry is not long past       5. we hold the key it names         6. HPKE opens, header bound by info
@@ -253,7 +291,8 @@ def open(
     `unknown-key` at 5 (key ids are public, and the sender has to fetch our bundle), and else `refused`.
     """
     header, key = _check_header(raw, keys, now)
-    inner = key.open(raw[HEADER_BYTES:], LABEL_ENVELOPE + header)  # step 6
+    seen = Seen() if seen is None else seen
+    inner = _unseal(raw, header, key, seen)  # step 6
     binding_raw, content_raw, body, batch, ed25519, mldsa = _parts(inner)
     binding = _parse_binding(binding_raw)
     if binding.envelope != header[24:40].hex() or binding.recipient_key != key.public.hash:  # step 9
@@ -277,10 +316,9 @@ def open(
         raise _refused("bad-path")
     signed = _signed(proof.count, root)
     mark = crypto.sha256(sender.hash.encode() + label + signed + proof.signature)
-    if verified is None or mark not in verified:  # step 14
+    if mark not in seen.signatures:  # step 14
         sender.verify(label, signed, proof.signature)
-        if verified is not None:
-            verified.add(mark)
+        seen.signatures.add(mark)
     messages.check_times(content, now)  # step 15
     return Opened(content, content_raw, content_hash, body, parsed, binding, binding_raw, proof)
 
@@ -307,8 +345,8 @@ def verify_alone(
 def _check_header(raw: bytes, keys: Mapping[bytes, KemKey], now: int) -> tuple[bytes, KemKey]:
     if len(raw) not in ENVELOPE_SIZES:  # step 1
         raise RemoteError("bad-size", "An envelope is exactly 16, 64 or 256 KiB.", "malformed")
-    if raw[:8] != _FIXED:  # step 2
-        raise RemoteError("bad-header", "This is not an envelope of version 1, suite 1 without flags.", "malformed")
+    if raw[:8] not in _FIXED.values():  # step 2
+        raise RemoteError("bad-header", "This is not an envelope of version 1, suite 1 or 2, no flags.", "malformed")
     if int.from_bytes(raw[52:56]) != len(raw) - HEADER_BYTES:  # step 3
         raise RemoteError("bad-length", "The envelope's length field does not fit its size.", "malformed")
     if int.from_bytes(raw[48:52]) + EXPIRY_GRACE_DAYS < now // DAY_SECONDS:  # step 4
@@ -317,6 +355,18 @@ def _check_header(raw: bytes, keys: Mapping[bytes, KemKey], now: int) -> tuple[b
     if key is None:  # step 5
         raise RemoteError("unknown-key", "The envelope is for a key that is not held here. Fetch the bundle again.")
     return raw[:HEADER_BYTES], key
+
+
+def _unseal(raw: bytes, header: bytes, key: KemKey, seen: Seen) -> bytes:
+    if header[5] == SUITE:
+        return key.open(raw[HEADER_BYTES:], LABEL_ENVELOPE + header)
+    end = HEADER_BYTES + crypto.SEALED_SECRET_BYTES
+    sealed = raw[HEADER_BYTES:end]
+    of = (key.public.hash, sealed)
+    secret = seen.secrets.get(of)
+    if secret is None:
+        secret = seen.secrets[of] = key.open(sealed, _secret_info(key.public))
+    return crypto.open_once(crypto.derive(secret, LABEL_SHARED + header), raw[end:], b"")
 
 
 def _parse_binding(raw: bytes) -> Binding:

@@ -177,6 +177,11 @@ class Bundle(_Wire, frozen=True, kw_only=True):
     versions: Annotated[tuple[Counter, ...], msgspec.Meta(min_length=1, max_length=8)] = (1,)
 
 
+#: What this program reads, as its bundle says: 2 adds records and envelopes that share a secret (5.6, 7.7).
+SHARING: Final = 2
+VERSIONS: Final = (1, SHARING)
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """A desk of a peer whose key an officer certified. `key_until` in unix seconds."""
@@ -207,6 +212,12 @@ class Peer:
     desks: tuple[Desk, ...]
     order: tuple[int, int]
     raw: bytes
+    versions: tuple[int, ...] = (1,)
+
+    @property
+    def shares(self) -> bool:
+        """Whether it reads what shares a secret with others (Specification, 5.6 and 7.7)."""
+        return SHARING in self.versions
 
     def sealing_key(self, now: int) -> KemPublicKey | None:
         """The newest node key that may be sealed to at `now`, or None: then messages wait for keys."""
@@ -335,6 +346,7 @@ def verify_bundle(raw: bytes, now: int, previous: Peer | None = None) -> Peer:
         desks=tuple(desks),
         order=order,
         raw=raw,
+        versions=bundle.versions,
     )
 
 

@@ -10,7 +10,7 @@ so that the hash no longer says anything about what it was.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol import crypto
@@ -21,10 +21,11 @@ from protocol.errors import LocalError, RemoteError, say
 SALT_BYTES: Final = 32
 #: A desk sends to one desk and keeps its own copy; a case is shared with a handful of desks. 16 is generous.
 KEYRINGS_MAX: Final = 16
-_SEALED_K_BYTES: Final = crypto.SEAL_OVERHEAD_BYTES + 32
 _ENTRY_BYTES: Final = 32 + crypto.TAG_BYTES
 _AROUND_BYTES: Final = SALT_BYTES + crypto.TAG_BYTES
-_VERSION: Final = 1
+#: Each keyring has a key of its own, sealed to the desk; or one derived from a secret that was sealed for several.
+_ALONE: Final = 1
+_SHARED: Final = 2
 _CODES: Final = {section: number for number, section in enumerate(Section, start=1)}
 _SECTIONS: Final = {number: section for section, number in _CODES.items()}
 
@@ -41,16 +42,31 @@ class Context:
 
     def info(self, desk_key_hash: str) -> bytes:
         """Specification, 5.3: HPKE info of the keyring of one desk key."""
+        return b"staffetta/1/keyring\0" + self._place(desk_key_hash)
+
+    def label(self, desk_key_hash: str) -> bytes:
+        """Specification, 5.6: under which the key of a keyring is derived from a shared secret."""
+        return b"staffetta/1/shared-keyring\0" + self._place(desk_key_hash)
+
+    def secret_info(self, desk_key_hash: str) -> bytes:
+        """Specification, 5.6: HPKE info of a secret that records from one agency to one other share."""
+        return b"staffetta/1/keyring-secret\0" + bytes.fromhex(self.sender + self.recipient + desk_key_hash)
+
+    def _place(self, desk_key_hash: str) -> bytes:
         joined = self.sender + self.recipient + self.thread + self.message + self.content_hash + desk_key_hash
-        return b"staffetta/1/keyring\0" + bytes.fromhex(joined)
+        return bytes.fromhex(joined)
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The section keys that one desk key opens: `sealed` is HPKE(K), each entry a section key wrapped under K."""
+    """The section keys that one desk key opens, each wrapped under a key K.
+
+    `sealed` is HPKE(K). In a record that shares (5.6) it is HPKE(secret), and K is derived with `salt`, 32 bytes.
+    """
 
     sealed: bytes
     entries: Mapping[Section, bytes]
+    salt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +75,42 @@ class Record:
 
     sections: Mapping[Section, bytes]
     keyrings: Mapping[str, Keyring]
+    version: int = _ALONE
 
     def pack(self) -> bytes:
         """Return the one encoding of this record (Specification, 5.4)."""
-        parts = [bytes((_VERSION, len(self.sections)))]
+        parts = [bytes((self.version, len(self.sections)))]
         for section in sorted(self.sections, key=_CODES.__getitem__):
             sealed = self.sections[section]
             parts += (bytes((_CODES[section],)), len(sealed).to_bytes(4), sealed)
         parts.append(bytes((len(self.keyrings),)))
         for key_hash in sorted(self.keyrings):
             ring = self.keyrings[key_hash]
-            parts += (bytes.fromhex(key_hash), ring.sealed, bytes((len(ring.entries),)))
+            parts += (bytes.fromhex(key_hash), ring.sealed, ring.salt, bytes((len(ring.entries),)))
             for section in sorted(ring.entries, key=_CODES.__getitem__):
                 parts += (bytes((_CODES[section],)), ring.entries[section])
         return b"".join(parts)
+
+
+class Shared:
+    """The secrets that the records of one transaction share: one for each desk key and each agency they go to.
+
+    Handed to `seal`, and kept no longer than the transaction. Records for two agencies have no secret in common, or
+    the two could see, by comparing, that they were written together.
+    """
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self) -> None:
+        self._secrets: dict[tuple[str, str], crypto.SealedSecret] = {}
+
+    def secret(self, desk_key: crypto.KemPublicKey, context: Context) -> crypto.SealedSecret:
+        """The one for this desk key, made when it is first asked for."""
+        of = (context.recipient, desk_key.hash)
+        made = self._secrets.get(of)
+        if made is None:
+            made = self._secrets[of] = crypto.SealedSecret(desk_key, context.secret_info(desk_key.hash))
+        return made
 
 
 def section_max_bytes(section: Section) -> int:
@@ -101,10 +139,13 @@ def seal(
     salted: Mapping[Section, bytes],
     readers: Mapping[crypto.KemPublicKey, Collection[Section]],
     context: Context,
+    shared: Shared | None = None,
 ) -> bytes:
     """Seal salted sections, each under a fresh key, for the desk keys in `readers` and the sections each may read.
 
-    Returns the packed record. Every call makes fresh keys: a section is never sealed twice under one.
+    Returns the packed record. `shared`: others are written at the same moment for the same agency, which reads such
+    records; then the costly seal is made once for all of them.
+    Every call makes fresh keys: a section is never sealed twice under one.
     """
     if not 1 <= len(readers) <= KEYRINGS_MAX:
         raise LocalError(
@@ -120,19 +161,22 @@ def seal(
     }
     rings = {}
     for desk_key, allowed in readers.items():
-        ring_key = next(secrets)
+        if shared is None:
+            ring_key, salt = next(secrets), b""
+            sealed_key = desk_key.seal(ring_key, context.info(desk_key.hash))
+        else:
+            salt, secret = next(secrets), shared.secret(desk_key, context)
+            ring_key, sealed_key = secret.key(context.label(desk_key.hash), salt), secret.sealed
         entries = crypto.seal_each(ring_key, {_CODES[s]: keys[s] for s in salted if s in allowed})
-        rings[desk_key.hash] = Keyring(
-            desk_key.seal(ring_key, context.info(desk_key.hash)),
-            {_SECTIONS[code]: entry for code, entry in entries.items()},
-        )
-    return Record(sealed, rings).pack()
+        rings[desk_key.hash] = Keyring(sealed_key, {_SECTIONS[code]: entry for code, entry in entries.items()}, salt)
+    return Record(sealed, rings, _ALONE if shared is None else _SHARED).pack()
 
 
 def parse(raw: bytes) -> Record:
     """Parse a packed record strictly. Raises RemoteError `malformed-record`: cut, over-long, or out of order."""
     reader = _Reader(raw)
-    if reader.byte() != _VERSION:
+    version = reader.byte()
+    if version not in (_ALONE, _SHARED):
         raise _malformed()
     sections: dict[Section, bytes] = {}
     last = 0
@@ -150,15 +194,16 @@ def parse(raw: bytes) -> Record:
         key_hash = reader.take(32).hex()
         if key_hash <= previous:
             raise _malformed()
-        sealed_key, entries, last = reader.take(_SEALED_K_BYTES), {}, 0
+        sealed_key = reader.take(crypto.SEALED_SECRET_BYTES)
+        salt, entries, last = reader.take(SALT_BYTES) if version == _SHARED else b"", {}, 0
         for _ in range(reader.byte()):
             last = reader.code_after(last)
             entries[_SECTIONS[last]] = reader.take(_ENTRY_BYTES)
-        rings[key_hash] = Keyring(sealed_key, entries)
+        rings[key_hash] = Keyring(sealed_key, entries, salt)
         previous = key_hash
     if not reader.at_end():
         raise _malformed()
-    return Record(sections, rings)
+    return Record(sections, rings, version)
 
 
 def open_sections(
@@ -194,7 +239,7 @@ def open_salted(
         raise RemoteError(
             "not-for-this-desk", "This was not sealed for this desk. Ask the sender to send it to it.", "refused"
         )
-    ring_key = desk_key.open(ring.sealed, context.info(desk_key.public.hash))
+    ring_key = _open_ring(ring, desk_key, context)
     opened: dict[Section, bytes] = {}
     for section, entry in ring.entries.items():
         if section not in record.sections or (wanted is not None and section not in wanted):
@@ -210,6 +255,13 @@ def open_salted(
     return opened
 
 
+def _open_ring(ring: Keyring, desk_key: crypto.KemKey, context: Context) -> bytes:
+    name = desk_key.public.hash
+    if not ring.salt:
+        return desk_key.open(ring.sealed, context.info(name))
+    return crypto.derive(desk_key.open(ring.sealed, context.secret_info(name)), context.label(name), ring.salt)
+
+
 def erase(raw: bytes, sections: Collection[Section]) -> bytes:
     """Return the record without the given sections: ciphertext, salt and every wrapped key are gone from it.
 
@@ -219,9 +271,10 @@ def erase(raw: bytes, sections: Collection[Section]) -> bytes:
     return Record(
         {s: c for s, c in record.sections.items() if s not in sections},
         {
-            key_hash: Keyring(ring.sealed, {s: e for s, e in ring.entries.items() if s not in sections})
+            key_hash: replace(ring, entries={s: e for s, e in ring.entries.items() if s not in sections})
             for key_hash, ring in record.keyrings.items()
         },
+        record.version,
     ).pack()
 
 
@@ -233,14 +286,14 @@ def take_out(raw: bytes, section: Section) -> tuple[bytes, bytes]:
     """
     record = parse(raw)
     sealed = record.sections[section]
-    left = Record({**record.sections, section: sealed[:_AROUND_BYTES]}, record.keyrings)
+    left = replace(record, sections={**record.sections, section: sealed[:_AROUND_BYTES]})
     return left.pack(), sealed[_AROUND_BYTES:]
 
 
 def put_back(raw: bytes, section: Section, rest: bytes) -> bytes:
     """The record as it was before `take_out`, byte for byte."""
     record = parse(raw)
-    return Record({**record.sections, section: record.sections[section] + rest}, record.keyrings).pack()
+    return replace(record, sections={**record.sections, section: record.sections[section] + rest}).pack()
 
 
 def _section_aad(section: Section, commitment: bytes) -> bytes:

@@ -102,13 +102,13 @@ def request(sections: dict[Section, str] | None = None, **changes: Any) -> messa
     return messages.ReferralRequest(**(fields | changes))
 
 
-def with_record(**changes: Any) -> Outgoing:
+def with_record(shared: record.Shared | None = None, **changes: Any) -> Outgoing:
     """The referral with its sealed record."""
     salted, commitments = record.salt(SECTIONS)
     content = request(commitments, **changes)
     raw = encode(content)
     readers = {HARBOUR.desk_key.public: list(SECTIONS), LANTERN.desk_key.public: list(SECTIONS)}
-    return Outgoing(raw, record.seal(salted, readers, context(content, raw)))
+    return Outgoing(raw, record.seal(salted, readers, context(content, raw), shared))
 
 
 def context(content: messages.Threaded, raw: bytes) -> record.Context:
@@ -133,6 +133,9 @@ class Forge:
     edit_padded: Callable[[bytearray], bytearray] = lambda padded: padded
     edit_header: Callable[[bytearray], bytearray] = lambda header: header
     edit_raw: Callable[[bytearray], bytearray] = lambda raw: raw
+    #: Suite 2, and for which key's hash its secret is bound.
+    shares: bool = False
+    secret_for: str = ""
 
     def build(self) -> bytes:
         ids = [crypto.new_id() for _ in self.messages]
@@ -161,10 +164,11 @@ class Forge:
         proof = len(leaves).to_bytes(2) + self.index.to_bytes(2) + b"".join(paths[self.index])
         parts = [bindings[self.index], out.content, out.body, proof, signature[:64], signature[64:]]
         inner = self.edit_inner(b"".join(len(p).to_bytes(4) + p for p in self.edit_parts(parts)))
-        around = envelope.HEADER_BYTES + crypto.SEAL_OVERHEAD_BYTES + 4
+        sealing = crypto.SEALED_SECRET_BYTES + crypto.TAG_BYTES if self.shares else crypto.SEAL_OVERHEAD_BYTES
+        around = envelope.HEADER_BYTES + sealing + 4
         size = next(s for s in envelope.ENVELOPE_SIZES if s >= len(inner) + around)
         header = bytearray(
-            b"STF1\1\1\0\0"
+            (b"STF1\1\2\0\0" if self.shares else b"STF1\1\1\0\0")
             + bytes.fromhex(envelope.mailbox(self.recipient.public.hash))
             + bytes.fromhex(ids[self.index])
             + bytes.fromhex(self.recipient.public.hash[:16])
@@ -173,8 +177,16 @@ class Forge:
         )
         header = self.edit_header(header)
         padded = self.edit_padded(bytearray(len(inner).to_bytes(4) + inner + bytes(size - around - len(inner))))
-        sealed = self.recipient.public.seal(bytes(padded), envelope.LABEL_ENVELOPE + bytes(header))
+        sealed = self.seal(bytes(padded), bytes(header))
         return bytes(self.edit_raw(bytearray(bytes(header) + sealed)))
+
+    def seal(self, padded: bytes, header: bytes) -> bytes:
+        public = self.recipient.public
+        if not self.shares:
+            return public.seal(padded, envelope.LABEL_ENVELOPE + header)
+        bound = bytes.fromhex(self.secret_for or public.hash)
+        secret = crypto.SealedSecret(public, envelope.LABEL_SECRET + bound)
+        return secret.sealed + crypto.seal_once(secret.key(envelope.LABEL_SHARED + header), padded, b"")
 
 
 def content_of(raw: bytes, body: bytes = b"") -> Forge:
@@ -293,6 +305,14 @@ def three() -> list[Outgoing]:
     return [with_record(), Outgoing(encode(request(id=number("second"), seq=2))), Outgoing(encode(hello()))]
 
 
+def sharing() -> list[Outgoing]:
+    """Three that were written at one moment: their records share a secret for each desk."""
+    shared = record.Shared()
+    return [
+        with_record(shared, id=number(name), seq=seq) for seq, name in enumerate(("referral", "second", "third"), 1)
+    ]
+
+
 def deep(depth: int) -> str:
     return "[" * depth + "]" * depth
 
@@ -306,6 +326,17 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
         "accept-second-of-a-batch-of-three": lambda: case("Place 1 of a batch.", Forge(messages=three(), index=1)),
         "accept-last-of-a-batch-of-three": lambda: case(
             "The odd leaf of an unbalanced tree; a message without a thread.", Forge(messages=three(), index=2)
+        ),
+        "accept-suite-2-first-of-three-that-share": lambda: case(
+            "One secret was sealed for three envelopes, and one for each desk of their three records.",
+            Forge(messages=sharing(), shares=True),
+        ),
+        "accept-suite-2-last-of-three": lambda: case(
+            "A message without a thread; its envelope shares, and it has no record.",
+            Forge(messages=three(), index=2, shares=True),
+        ),
+        "accept-suite-2-by-itself": lambda: case(
+            "Who reads need not know how many share.", Forge(messages=[Outgoing(encode(hello()))], shares=True)
         ),
         "accept-hello-of-a-node-that-has-retired": lambda: case(
             "The last word of an agency that ends.", content_of(encode(hello(retired=True)))
@@ -386,6 +417,7 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
         "refuse-suite-downgrade": lambda: case(
             "Step 2: suite 0.", Forge(edit_raw=put(5, b"\0")), code="bad-header", public="malformed"
         ),
+        "refuse-suite-3": lambda: case("Step 2.", Forge(edit_raw=put(5, b"\3")), code="bad-header", public="malformed"),
         "refuse-flags-set": lambda: case(
             "Step 2.", Forge(edit_raw=put(7, b"\1")), code="bad-header", public="malformed"
         ),
@@ -404,6 +436,42 @@ def envelopes() -> dict[str, Callable[[], dict[str, Any]]]:
         "refuse-mailbox-changed": lambda: case("Step 6: bound.", Forge(edit_raw=flip(8)), code="cannot-open"),
         "refuse-envelope-id-changed": lambda: case("Step 6: bound.", Forge(edit_raw=flip(24)), code="cannot-open"),
         "refuse-expiry-changed": lambda: case("Step 6: bound.", Forge(edit_raw=flip(51)), code="cannot-open"),
+        "refuse-suite-1-called-suite-2": lambda: case(
+            "Step 6: bound.", Forge(edit_raw=put(5, b"\2")), code="cannot-open"
+        ),
+        "refuse-suite-2-called-suite-1": lambda: case(
+            "Step 6: bound.", Forge(shares=True, edit_raw=put(5, b"\1")), code="cannot-open"
+        ),
+        "refuse-suite-2-secret-flipped": lambda: case(
+            "Step 6: the encapsulation.", Forge(shares=True, edit_raw=flip(56)), code="cannot-open"
+        ),
+        "refuse-suite-2-secret-with-another-tag": lambda: case(
+            "Step 6: the sealed secret is authentic.", Forge(shares=True, edit_raw=flip(1223)), code="cannot-open"
+        ),
+        "refuse-suite-2-ciphertext-flipped": lambda: case(
+            "Step 6.", Forge(shares=True, edit_raw=flip(-1)), code="cannot-open"
+        ),
+        "refuse-suite-2-mailbox-changed": lambda: case(
+            "Step 6: bound.", Forge(shares=True, edit_raw=flip(8)), code="cannot-open"
+        ),
+        "refuse-suite-2-envelope-id-changed": lambda: case(
+            "Step 6: bound; the key of each envelope comes from its id too.",
+            Forge(shares=True, edit_raw=flip(24)),
+            code="cannot-open",
+        ),
+        "refuse-suite-2-expiry-changed": lambda: case(
+            "Step 6: bound.", Forge(shares=True, edit_raw=flip(51)), code="cannot-open"
+        ),
+        "refuse-suite-2-secret-of-another-key": lambda: case(
+            "Step 6: sealed to our key, and bound to the hash of a third agency's.",
+            Forge(shares=True, secret_for=OTHER.kem.public.hash),
+            code="cannot-open",
+        ),
+        "refuse-suite-2-surreptitious-forwarding": lambda: case(
+            "Step 9: signed for a third agency's key, sealed again for this one.",
+            Forge(shares=True, bound_to=OTHER.kem.public.hash),
+            code="wrong-binding",
+        ),
         # Steps 7 and 8.
         "refuse-padding-not-zero": lambda: case("Step 7.", Forge(edit_padded=flip(-1)), code="bad-padding"),
         "refuse-inner-length-beyond-end": lambda: case(
@@ -743,6 +811,7 @@ def record_case(about: str, body: bytes, out: Outgoing, *, code: str = "", **cha
 def records() -> dict[str, Callable[[], dict[str, Any]]]:
     case = record_case
     out = with_record()
+    sharer = sharing()[1]
     plain = {str(name): text.decode() for name, text in SECTIONS.items()}
     erased = {name: text for name, text in plain.items() if name != "contact"}
     return {
@@ -752,6 +821,50 @@ def records() -> dict[str, Callable[[], dict[str, Any]]]:
                 "Erased without a key, for good; the others still open.", record.erase(out.body, [Section.CONTACT]), out
             )
             | {"accept": {"sections": erased}}
+        ),
+        "accept-shared-record": lambda: (
+            case("Its secret was sealed for others too.", sharer.body, sharer) | {"accept": {"sections": plain}}
+        ),
+        "accept-shared-record-with-one-section-erased": lambda: (
+            case("Erased without a key, for good.", record.erase(sharer.body, [Section.CONTACT]), sharer)
+            | {"accept": {"sections": erased}}
+        ),
+        "refuse-record-of-version-3": lambda: case(
+            "There are two.", b"\3" + sharer.body[1:], sharer, code="malformed-record"
+        ),
+        "refuse-shared-record-called-alone": lambda: case(
+            "A salt is taken for entries.", b"\1" + sharer.body[1:], sharer, code="malformed-record"
+        ),
+        "refuse-shared-record-moved-to-another-message": lambda: case(
+            "The key comes from the message too.",
+            sharer.body,
+            sharer,
+            code="cannot-open",
+            message=number("another message"),
+        ),
+        "refuse-shared-record-moved-to-another-thread": lambda: case(
+            "The key comes from the thread too.",
+            sharer.body,
+            sharer,
+            code="cannot-open",
+            thread=number("another thread"),
+        ),
+        "refuse-shared-record-under-another-header": lambda: case(
+            "The key comes from the hash of the header too.",
+            sharer.body,
+            sharer,
+            code="cannot-open",
+            content_hash="ef" * 32,
+        ),
+        "refuse-shared-record-for-another-agency": lambda: case(
+            "The secret is sealed for what goes from one agency to one other.",
+            sharer.body,
+            sharer,
+            code="cannot-open",
+            recipient=OTHER.agency,
+        ),
+        "refuse-shared-record-with-another-salt": lambda: case(
+            "The key comes from the salt.", salted_otherwise(sharer.body), sharer, code="cannot-open"
         ),
         "refuse-record-of-another-desk": lambda: case(
             "There is no keyring for this desk key.",
@@ -804,6 +917,16 @@ def records() -> dict[str, Callable[[], dict[str, Any]]]:
     }
 
 
+def salted_otherwise(body: bytes) -> bytes:
+    """One bit of the salt of each keyring is another."""
+    parsed = record.parse(body)
+    rings = {
+        key: record.Keyring(ring.sealed, ring.entries, bytes([ring.salt[0] ^ 1]) + ring.salt[1:])
+        for key, ring in parsed.keyrings.items()
+    }
+    return record.Record(parsed.sections, rings, parsed.version).pack()
+
+
 def swap_sections(body: bytes) -> bytes:
     parsed = record.parse(body)
     sections = dict(parsed.sections)
@@ -849,6 +972,7 @@ class Making:
     officer_agency: str = LANTERN.agency
     kem: bytes = LANTERN.kem.public.raw
     desk_kem: bytes = LANTERN.desk_key.public.raw
+    versions: tuple[int, ...] = (1,)
     edit: Callable[[bytes], bytes] = lambda raw: raw
 
     def build(self) -> bytes:
@@ -873,6 +997,7 @@ class Making:
             node=identity.sign(self.certificate, identity.LABEL_NODE, self.node_root or self.root),
             at=self.at,
             kem=(KemEntry(key=self.kem, not_before=NOW - DAY, not_after=NOW + 20 * DAY),),
+            versions=self.versions,
             address="https://lantern.invalid",
             successions=self.successions,
             officers=tuple(
@@ -913,6 +1038,8 @@ def bundle_case(about: str, made: Making, *, code: str = "", public: str = "refu
             "desks": [made.party.desk],
             "order": [made.certificate.serial, made.at],
         }
+        if made.versions != (1,):
+            case["accept"]["versions"] = list(made.versions)
     case["input"] = base64.b64encode(made.build()).decode()
     return case
 
@@ -926,6 +1053,12 @@ def bundles() -> dict[str, Callable[[], dict[str, Any]]]:
     case, root = bundle_case, LANTERN.root
     return {
         "accept-bundle": lambda: case("One desk, one officer.", Making()),
+        "accept-bundle-of-a-node-that-reads-what-shares": lambda: case(
+            "It says which versions it reads.", Making(versions=(1, 2))
+        ),
+        "refuse-bundle-that-reads-no-version": lambda: case(
+            "Step 1.", Making(versions=()), code="malformed", public="malformed"
+        ),
         "accept-bundle-with-a-second-root": lambda: case(
             "The root has a successor, signed by both; the agency is the same.",
             Making(root=NEW_ROOT, successions=(succession(root, NEW_ROOT),)),

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 SECTIONS = ["service", "identity", "contact", "safety", "health", "legal", "family", "trafficking", "narrative"]
@@ -85,6 +87,17 @@ class Opener:
             raise Refused from None
 
 
+def derive(secret: bytes, info: bytes, salt: bytes = b"") -> bytes:
+    return HKDF(SHA256(), 32, salt, info).derive(secret)
+
+
+def decrypt(key: bytes, nonce: int, sealed: bytes, aad: bytes) -> bytes:
+    try:
+        return ChaCha20Poly1305(key).decrypt(nonce.to_bytes(12, "big"), sealed, aad)
+    except InvalidTag:
+        raise Refused from None
+
+
 def verify(public: bytes, label: bytes, message: bytes, ed25519: bytes, mldsa: bytes) -> None:
     signed = label + b"\0" + message
     y = u_little(public[:32])
@@ -120,13 +133,17 @@ def open_envelope(case: dict[str, Any]) -> dict[str, Any]:
     """What the node may read, and the record as bytes under `body`."""
     raw, now = base64.b64decode(case["input"]), case["now"]
     need(len(raw) in (16_384, 65_536, 262_144))  # 1
-    need(raw[:8] == b"STF1\1\1\0\0")  # 2
+    need(raw[:8] in (b"STF1\1\1\0\0", b"STF1\1\2\0\0"))  # 2
     need(u32(raw[52:56]) == len(raw) - 56)  # 3
     need(u32(raw[48:52]) + 7 >= now // DAY)  # 4
     keys = {key.hash[:8]: key for key in (Opener(bytes.fromhex(seed)) for seed in case["kem_seeds"])}
     need(raw[40:48] in keys)  # 5
     key = keys[raw[40:48]]
-    padded = key.open(raw[56:], b"staffetta/1/envelope\0" + raw[:56])  # 6
+    if raw[5] == 1:  # 6
+        padded = key.open(raw[56:], b"staffetta/1/envelope\0" + raw[:56])
+    else:
+        secret = key.open(raw[56:1224], b"staffetta/1/envelope-secret\0" + key.hash)
+        padded = decrypt(derive(secret, b"staffetta/1/shared-envelope\0" + raw[:56]), 0, raw[1224:], b"")
     length = u32(padded[:4])
     need(4 + length <= len(padded))  # 7
     need(not any(padded[4 + length :]))
@@ -244,8 +261,8 @@ def is_count(value: object) -> bool:
 # -- section 5: the record -------------------------------------------------------------------------------------------
 
 
-def read_record(raw: bytes) -> tuple[dict[str, bytes], dict[bytes, tuple[bytes, dict[str, bytes]]]]:
-    """Sections by name, and keyrings by the hash of a desk key: (sealed ring key, entries)."""
+def read_record(raw: bytes) -> tuple[dict[str, bytes], dict[bytes, tuple[bytes, bytes, dict[str, bytes]]]]:
+    """Sections by name, and keyrings by the hash of a desk key: (what was sealed, salt, entries)."""
     at = 0
 
     def take(count: int) -> bytes:
@@ -262,11 +279,12 @@ def read_record(raw: bytes) -> tuple[dict[str, bytes], dict[bytes, tuple[bytes, 
             last = code
             yield SECTIONS[code - 1]
 
-    need(take(1) == b"\1")
+    version = take(1)[0]
+    need(version in (1, 2))
     sections = {name: take(u32(take(4))) for name in names(take(1)[0])}
     most = {name: (240 if name == "attachments" else 64) * 1024 + 48 for name in SECTIONS}
     need(all(48 <= len(sealed) <= most[name] for name, sealed in sections.items()))
-    rings: dict[bytes, tuple[bytes, dict[str, bytes]]] = {}
+    rings: dict[bytes, tuple[bytes, bytes, dict[str, bytes]]] = {}
     count = take(1)[0]
     need(count <= 16)
     previous = b""
@@ -274,8 +292,8 @@ def read_record(raw: bytes) -> tuple[dict[str, bytes], dict[bytes, tuple[bytes, 
         key_hash = take(32)
         need(key_hash > previous)
         previous = key_hash
-        sealed = take(1168)
-        rings[key_hash] = sealed, {name: take(48) for name in names(take(1)[0])}
+        sealed, salt = take(1168), take(32 if version == 2 else 0)
+        rings[key_hash] = sealed, salt, {name: take(48) for name in names(take(1)[0])}
     need(at == len(raw))
     return sections, rings
 
@@ -285,9 +303,13 @@ def open_record(case: dict[str, Any], raw: bytes) -> dict[str, str]:
     desk = Opener(bytes.fromhex(case["desk_seed"]))
     sections, rings = read_record(raw)
     need(desk.hash in rings)
-    sealed, entries = rings[desk.hash]
-    bound = "".join(case[name] for name in ("sender", "recipient", "thread", "message", "content_hash"))
-    ring_key = desk.open(sealed, b"staffetta/1/keyring\0" + bytes.fromhex(bound) + desk.hash)
+    sealed, salt, entries = rings[desk.hash]
+    bound = bytes.fromhex("".join(case[n] for n in ("sender", "recipient", "thread", "message", "content_hash")))
+    if not salt:
+        ring_key = desk.open(sealed, b"staffetta/1/keyring\0" + bound + desk.hash)
+    else:
+        secret = desk.open(sealed, b"staffetta/1/keyring-secret\0" + bound[:64] + desk.hash)
+        ring_key = derive(secret, b"staffetta/1/shared-keyring\0" + bound + desk.hash, salt)
     opened = {}
     for name, wrapped in entries.items():
         if name not in sections:
@@ -295,12 +317,9 @@ def open_record(case: dict[str, Any], raw: bytes) -> dict[str, str]:
         code = SECTIONS.index(name) + 1
         need(is_hex(case["commitments"].get(name), 64))
         commitment = bytes.fromhex(case["commitments"][name])
-        try:
-            key = ChaCha20Poly1305(ring_key).decrypt(code.to_bytes(12, "big"), wrapped, b"")
-            aad = b"staffetta/1/section\0" + bytes([code]) + commitment
-            salted = ChaCha20Poly1305(key).decrypt(bytes(12), sections[name], aad)
-        except InvalidTag:
-            raise Refused from None
+        key = decrypt(ring_key, code, wrapped, b"")
+        aad = b"staffetta/1/section\0" + bytes([code]) + commitment
+        salted = decrypt(key, 0, sections[name], aad)
         need(sha(salted) == commitment)
         opened[name] = salted[32:].decode()
     return opened
@@ -359,7 +378,11 @@ def open_bundle(raw: bytes, now: int) -> tuple[dict[str, Any], list[str]]:
         desks.append(desk["desk"])
     for entry in bundle["kem"]:
         need_sealing_key(base64.b64decode(entry["key"]))
-    return {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}, roots
+    found = {"agency": bundle["agency"], "desks": desks, "order": [node["serial"], bundle["at"]]}
+    if "versions" in bundle:
+        need(1 <= len(bundle["versions"]) <= 8 and bundle["versions"] != [1])
+        found["versions"] = bundle["versions"]
+    return found, roots
 
 
 # -- section 13: alerts ----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from sqlalchemy import Connection, StaticPool, bindparam, create_engine, event, select
 
@@ -58,7 +59,7 @@ from node.storage.tables import audit as audit_rows
 from node.storage.tables import followups as followup_rows
 from node.storage.tables import outbox as outbox_rows
 from node.storage.tables import referrals as referral_rows
-from protocol import crypto, envelope, framing, record
+from protocol import crypto, envelope, framing, identity, record
 from protocol.codes import (
     BusinessStatus,
     FollowupOutcome,
@@ -159,7 +160,10 @@ class Template:
 def make_template(folder: Path, names: Sequence[str]) -> Template:
     made = [make_agency(folder, name) for name in names]
     for index, agency in enumerate(made):
-        agency.bundle(START, f"http://localhost:{index + 1}")
+        # The last has the program before this one until its next key: nothing that shares a secret goes to it.
+        versions = (1,) if agency is made[-1] else identity.VERSIONS
+        with patch.object(identity, "VERSIONS", versions):
+            agency.bundle(START, f"http://localhost:{index + 1}")
     for index, one in enumerate(made):
         for other in made[index + 1 :]:
             meet(one, other)

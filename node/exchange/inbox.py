@@ -187,7 +187,7 @@ def _wake_after_commit(db: Connection, here: Here, peer: str) -> None:
 
 def unwrap(here: Here, now: datetime, raws: Sequence[bytes]) -> Unwrapped:
     """Open a request's envelopes. Asks no database: best done before the transaction, which is then short."""
-    opened, refused, verified = [], Counter[str](), set[bytes]()
+    opened, refused, seen = [], Counter[str](), envelope.Seen()
     directory = here.directory
     here.keystore.refresh()  # the newest key may be another process's: peers seal to it at once
     for raw in raws:
@@ -199,7 +199,7 @@ def unwrap(here: Here, now: datetime, raws: Sequence[bytes]) -> Unwrapped:
                     keys=here.keystore.kem_keys,
                     directory=directory,
                     now=seconds(now),
-                    verified=verified,
+                    seen=seen,
                 )
             )
         except RemoteError as refusal:

@@ -22,6 +22,7 @@ from node.exchange.receipts import store_receipts
 from node.storage.database import after_commit, slot_of
 from node.storage.here import Here
 from node.storage.rows import Change, Question, add_row
+from node.storage.rows import waiting as waiting_group
 from node.storage.tables import Delivery, Lane, agencies, bodies, lane_number, messages, outbox, threads
 from protocol import crypto, envelope, framing, record
 from protocol.codes import MessageType, Priority, Section
@@ -80,11 +81,13 @@ class Dispatch:
     at: int
     claimed: tuple[Claimed, ...]
     is_alert: bool = False
+    #: Whether the agency reads envelopes that share a secret.
+    shares: bool = False
 
     @cached_property
     def body(self) -> bytes:
         """What is posted: signed and wrapped when it is first asked for. The database's thread is not for that."""
-        sealed = envelope.seal(self.outgoing, self.sender, self.key, self.at)
+        sealed = envelope.seal(self.outgoing, self.sender, self.key, self.at, shares=self.shares)
         return framing.frame([one.raw for one in sealed])
 
     @property
@@ -188,7 +191,7 @@ def compose(
     body = b""
     if salted:
         context = record.Context(here.agency, peer, thread_id, content.id, content_hash)
-        body = record.seal(salted, readers or {}, context)
+        body = record.seal(salted, readers or {}, context, _shared(db, here, peer))
         if len(body) > envelope.room(len(raw)):
             raise LocalError("message-too-large", "Together the sections are too long. Shorten one or attach a file.")
     if isinstance(thread, NewThread):
@@ -213,6 +216,17 @@ def compose(
         _MOVE.run(db, {"thread": thread_id, "epoch": here.epoch, "seq": seq, "hash": content_hash})
     _store(db, here, now, content, raw, content_hash, body, lane, under)
     return content
+
+
+def _shared(db: Connection, here: Here, peer: str) -> record.Shared | None:
+    """The secrets of the decisions that are committed together, if the agency reads them; forgotten with the group."""
+    group, member = waiting_group(db), here.directory.members.get(peer)
+    if group is None or member is None or not member.peer.shares:
+        return None
+    shared: record.Shared | None = group.cache.get(record.Shared)
+    if shared is None:
+        shared = group.cache[record.Shared] = record.Shared()
+    return shared
 
 
 def compose_plain(db: Connection, here: Here, now: datetime, peer: str, message_type: type[H], /, **fields: Any) -> H:
@@ -405,7 +419,8 @@ def claim(
         Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash, row.attempts)
         for row, _ in ready
     )
-    return Dispatch(peer, member.peer.address, outgoing, sender, key, seconds(now), claimed, is_alert)
+    at, shares = seconds(now), member.peer.shares
+    return Dispatch(peer, member.peer.address, outgoing, sender, key, at, claimed, is_alert, shares)
 
 
 def _withhold(db: Connection, here: Here, hooks: Hooks, now: datetime, rows: Sequence[Any]) -> list[tuple[Any, bytes]]:

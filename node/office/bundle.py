@@ -61,6 +61,7 @@ def make_bundle(db: Connection, here: Here, now: datetime, address: str) -> byte
         successions=successions(db),
         officers=_officers(db, certified, entries),
         desks=tuple(entries),
+        versions=identity.VERSIONS,
     )
     raw = encode(identity.sign(bundle, LABEL_BUNDLE, here.keystore.node))
     set_setting(db, "bundle", raw.hex())

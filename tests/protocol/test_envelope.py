@@ -25,6 +25,9 @@ class Known:
 KEYS = {bytes.fromhex(HARBOUR.kem.public.hash[:16]): HARBOUR.kem}
 SENDER = Sender(LANTERN.agency, LANTERN.node)
 ONE = envelope.seal([with_record()], SENDER, HARBOUR.kem.public, NOW)[0].raw
+#: Of suite 2: one of two that share a secret.
+OF_TWO = envelope.seal([with_record(), Outgoing(encode(hello()))], SENDER, HARBOUR.kem.public, NOW, shares=True)[0].raw
+either = pytest.mark.parametrize("whole", [ONE, OF_TWO], ids=["suite 1", "suite 2"])
 
 
 def open_one(raw: bytes, **changes: Any) -> envelope.Opened:
@@ -32,43 +35,49 @@ def open_one(raw: bytes, **changes: Any) -> envelope.Opened:
     return envelope.open(raw, **(arguments | changes))
 
 
-@given(st.integers(1, BATCH_MAX_MESSAGES))
-@settings(max_examples=12)
-def test_every_message_of_a_batch_opens_alone_and_in_any_order(count: int) -> None:
+@given(st.integers(1, BATCH_MAX_MESSAGES), st.booleans())
+@settings(max_examples=16)
+def test_every_message_of_a_batch_opens_alone_and_in_any_order(count: int, shares: bool) -> None:
     outgoing = [Outgoing(encode(request(id=f"{number:032x}", seq=number))) for number in range(count)]
-    sealed = envelope.seal(outgoing, SENDER, HARBOUR.kem.public, NOW)
-    verified: set[bytes] = set()
+    sealed = envelope.seal(outgoing, SENDER, HARBOUR.kem.public, NOW, shares=shares)
+    suite = 2 if shares and count > 1 else 1
+    seen = envelope.Seen()
     for out, one in reversed(list(zip(outgoing, sealed, strict=True))):
-        opened = open_one(one.raw, verified=verified)
+        opened = open_one(one.raw, seen=seen)
         assert opened.content_raw == out.content and opened.binding.envelope == one.id
-    assert len(verified) == 1, "the signatures of a batch are checked once for a request"
+        assert one.raw[5] == suite, "one by itself has nothing to share"
+    assert len(seen.signatures) == 1, "the signatures of a batch are checked once for a request"
+    assert len(seen.secrets) == suite - 1, "and the secret that they share is opened once"
     assert open_one(sealed[-1].raw).content_raw == outgoing[-1].content
     assert len({one.raw for one in sealed}) == count
 
 
+@either
 @given(st.integers(0, len(ONE) * 8 - 1))
 @settings(max_examples=400)
-def test_no_bit_can_be_changed(bit: int) -> None:
-    raw = bytearray(ONE)
+def test_no_bit_can_be_changed(whole: bytes, bit: int) -> None:
+    raw = bytearray(whole)
     raw[bit // 8] ^= 1 << bit % 8
     with pytest.raises(RemoteError):
         open_one(bytes(raw))
 
 
-def test_no_bit_of_the_header_can_be_changed() -> None:
+@either
+def test_no_bit_of_the_header_can_be_changed(whole: bytes) -> None:
     for bit in range(envelope.HEADER_BYTES * 8):
-        raw = bytearray(ONE)
+        raw = bytearray(whole)
         raw[bit // 8] ^= 1 << bit % 8
         with pytest.raises(RemoteError) as refusal:
             open_one(bytes(raw))
         assert refusal.value.public in ("malformed", "expired", "unknown-key", "refused")
 
 
+@either
 @given(st.binary(max_size=64).flatmap(lambda tail: st.integers(0, len(ONE)).map(lambda cut: (cut, tail))))
-def test_what_was_cut_or_grown_is_refused(change: tuple[int, bytes]) -> None:
+def test_what_was_cut_or_grown_is_refused(whole: bytes, change: tuple[int, bytes]) -> None:
     cut, tail = change
-    raw = ONE[:cut] + tail
-    if raw != ONE:
+    raw = whole[:cut] + tail
+    if raw != whole:
         with pytest.raises(RemoteError):
             open_one(raw)
 
@@ -91,6 +100,33 @@ def test_the_size_shows_a_class_and_not_a_length() -> None:
     assert sizes == set(ENVELOPE_SIZES)
 
 
+def test_two_batches_share_nothing_and_no_two_envelopes_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[bytes] = []
+    seal_once = crypto.seal_once
+    monkeypatch.setattr(crypto, "seal_once", lambda key, *rest: used.append(key) or seal_once(key, *rest))
+    batch = [Outgoing(encode(request(id=f"{number:032x}"))) for number in range(3)]
+    one, other = (envelope.seal(batch, SENDER, HARBOUR.kem.public, NOW, shares=True) for _ in range(2))
+    assert len(set(used)) == 6
+    end = envelope.HEADER_BYTES + crypto.SEALED_SECRET_BYTES
+    secrets = [{sealed.raw[envelope.HEADER_BYTES : end] for sealed in each} for each in (one, other)]
+    assert [len(found) for found in secrets] == [1, 1] and secrets[0] != secrets[1]
+
+
+def test_a_secret_of_one_envelope_opens_no_other_that_was_changed() -> None:
+    """What was opened for one envelope is remembered for a request: it must not vouch for a forged one beside it."""
+    two = envelope.seal([Outgoing(encode(hello()))] * 2, SENDER, HARBOUR.kem.public, NOW, shares=True)
+    seen = envelope.Seen()
+    open_one(two[0].raw, seen=seen)
+    for forged in (
+        two[1].raw[:24] + two[0].raw[24:40] + two[1].raw[40:],
+        two[1].raw[:-1] + bytes([two[1].raw[-1] ^ 1]),
+    ):
+        with pytest.raises(RemoteError) as refusal:
+            open_one(forged, seen=seen)
+        assert refusal.value.code == "cannot-open"
+    assert open_one(two[1].raw, seen=seen).content_raw == encode(hello())
+
+
 def test_receipt_and_referral_look_alike_from_outside() -> None:
     one = envelope.seal([Outgoing(encode(receipt()))], SENDER, HARBOUR.kem.public, NOW, receipts=True)[0].raw
     assert len(one) == len(ONE) and one[:24] == ONE[:24] and one[40:56] == ONE[40:56]
@@ -111,7 +147,9 @@ def test_what_room_promises_fits() -> None:
     content = encode(request())
     body = bytes(envelope.room(len(content)))
     outgoing = [Outgoing(content, body)] + [Outgoing(encode(hello()))] * (BATCH_MAX_MESSAGES - 1)
-    assert len(envelope.seal(outgoing, SENDER, HARBOUR.kem.public, NOW)[0].raw) == ENVELOPE_SIZES[-1]
+    for shares in (False, True):
+        sealed = envelope.seal(outgoing, SENDER, HARBOUR.kem.public, NOW, shares=shares)
+        assert len(sealed[0].raw) == ENVELOPE_SIZES[-1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 31, 64, 100, 127, 128])

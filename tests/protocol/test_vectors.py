@@ -91,7 +91,12 @@ def read(case: dict[str, Any]) -> dict[str, Any]:
         if "previous" in case:
             before = identity.verify_bundle(base64.b64decode(case["previous"]), case["now"])
         peer = identity.verify_bundle(raw, case["now"], before)
-        return {"agency": peer.agency, "desks": [desk.id for desk in peer.desks], "order": list(peer.order)}
+        told: dict[str, Any] = {
+            "agency": peer.agency,
+            "desks": [desk.id for desk in peer.desks],
+            "order": list(peer.order),
+        }
+        return told if peer.versions == (1,) else told | {"versions": list(peer.versions)}
     keys = [KemKey(bytes.fromhex(seed)) for seed in case["kem_seeds"]]
     opened_one = envelope.open(
         raw,
