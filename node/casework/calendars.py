@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from functools import lru_cache
 
 import msgspec
@@ -58,7 +59,12 @@ def profile_calendar(here: Here, profile: Profile) -> Calendar:
 
 def office_calendar(here: Here) -> Calendar:
     """Our agency's working days, its holidays left out."""
-    return Calendar(here.zone, holidays=here.holidays)
+    return _office(here.zone, here.holidays)
+
+
+@lru_cache(maxsize=8)
+def _office(zone: str, holidays: frozenset[date]) -> Calendar:
+    return Calendar(zone, holidays=holidays)
 
 
 def _opening(entries: Iterable[Opening]) -> tuple[tuple[int, int, int], ...]:
