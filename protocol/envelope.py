@@ -114,12 +114,13 @@ class Proof:
 class Opened:
     """A message that passed every step. `content_hash` names it in receipts, chains and duplicates.
 
-    `record` is `body` parsed, None when there is none.
+    `record` is `body` parsed, None when there is none; `body_hash` then that of nothing.
     """
 
     content: Content | Peek
     content_raw: bytes
     content_hash: str
+    body_hash: str
     body: bytes
     record: Record | None
     binding: Binding
@@ -139,11 +140,9 @@ class Seen:
         self.signatures: set[bytes] = set()
 
 
-def leaf(label: bytes, binding: bytes, content: bytes, body_hash: bytes) -> bytes:
-    """Specification, 7.5: the Merkle leaf of one message. `body_hash` is the SHA-256 of its record."""
-    return crypto.sha256(
-        b"\0" + label + b"\0" + len(binding).to_bytes(4) + binding + crypto.sha256(content) + body_hash
-    )
+def leaf(label: bytes, binding: bytes, content_hash: bytes, body_hash: bytes) -> bytes:
+    """Specification, 7.5: the Merkle leaf of one message, from the SHA-256 of its header and that of its record."""
+    return crypto.sha256(b"\0" + label + b"\0" + len(binding).to_bytes(4) + binding + content_hash + body_hash)
 
 
 def merkle(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ...]]]:
@@ -214,7 +213,10 @@ def seal(
         )
         for envelope_id in ids
     ]
-    leaves = [leaf(label, b, out.content, crypto.sha256(out.body)) for b, out in zip(bindings, outgoing, strict=True)]
+    leaves = [
+        leaf(label, binding, crypto.sha256(out.content), crypto.sha256(out.body))
+        for binding, out in zip(bindings, outgoing, strict=True)
+    ]
     root, paths = merkle(leaves)
     signature = sender.key.sign(label, _signed(len(outgoing), root))
     expiry = (now // DAY_SECONDS + MESSAGE_LIFE_DAYS).to_bytes(4)
@@ -303,14 +305,14 @@ def open(
     sender = directory.node_key(content.sender, binding.sender_key, now)  # step 11
     if sender is None or content.sender == agency:
         raise _refused("unknown-sender")
-    content_hash = crypto.sha256_hex(content_raw)
+    content_hash, body_hash = crypto.sha256(content_raw), crypto.sha256(body)
     parsed = None if isinstance(content, Peek) else _check_record(content, body)  # step 12
     is_receipt = (
         content.type is MessageType.RECEIPT if isinstance(content, Peek) else isinstance(content, messages.Receipt)
     )
     label = LABEL_RECEIPT if is_receipt else LABEL_MESSAGE
     proof = _parse_proof(batch, ed25519 + mldsa)
-    own = leaf(label, binding_raw, content_raw, crypto.sha256(body))
+    own = leaf(label, binding_raw, content_hash, body_hash)
     root = root_from_path(own, proof.index, proof.count, proof.path)
     if root is None:  # step 13
         raise _refused("bad-path")
@@ -320,7 +322,8 @@ def open(
         sender.verify(label, signed, proof.signature)
         seen.signatures.add(mark)
     messages.check_times(content, now)  # step 15
-    return Opened(content, content_raw, content_hash, body, parsed, binding, binding_raw, proof)
+    hashes = content_hash.hex(), body_hash.hex()
+    return Opened(content, content_raw, *hashes, body, parsed, binding, binding_raw, proof)
 
 
 def verify_alone(
@@ -332,7 +335,7 @@ def verify_alone(
     """
     try:
         place = _parse_proof(proof, signature)
-        own = leaf(label, binding, content, bytes.fromhex(body_hash))
+        own = leaf(label, binding, crypto.sha256(content), bytes.fromhex(body_hash))
         root = root_from_path(own, place.index, place.count, place.path)
         if root is None:
             return False

@@ -174,34 +174,48 @@ def seal(
 
 def parse(raw: bytes) -> Record:
     """Parse a packed record strictly. Raises RemoteError `malformed-record`: cut, over-long, or out of order."""
-    reader = _Reader(raw)
-    version = reader.byte()
+    try:
+        return _parse(raw)
+    except IndexError:  # cut
+        raise _malformed() from None
+
+
+def _parse(raw: bytes) -> Record:
+    # Where a slice is short because the bytes end, the place at the end is beyond them.
+    version, count, at, last = raw[0], raw[1], 2, 0
     if version not in (_ALONE, _SHARED):
         raise _malformed()
     sections: dict[Section, bytes] = {}
-    last = 0
-    for _ in range(reader.byte()):
-        last = reader.code_after(last)
-        sealed, section = reader.take(int.from_bytes(reader.take(4))), _SECTIONS[last]
-        if not _AROUND_BYTES <= len(sealed) <= section_max_bytes(section) + _AROUND_BYTES:
+    for _ in range(count):
+        code, size = raw[at], int.from_bytes(raw[at + 1 : at + 5])
+        section = _SECTIONS.get(code)
+        if section is None or code <= last or not 0 <= size - _AROUND_BYTES <= section_max_bytes(section):
             raise _malformed()
-        sections[section] = sealed
+        at += 5 + size
+        sections[section], last = raw[at - size : at], code
     rings: dict[str, Keyring] = {}
-    count, previous = reader.byte(), ""
+    count, at, previous = raw[at], at + 1, ""
     if count > KEYRINGS_MAX:
         raise _malformed()
+    salt_bytes = SALT_BYTES if version == _SHARED else 0
     for _ in range(count):
-        key_hash = reader.take(32).hex()
+        key_hash = raw[at : at + 32].hex()
         if key_hash <= previous:
             raise _malformed()
-        sealed_key = reader.take(crypto.SEALED_SECRET_BYTES)
-        salt, entries, last = reader.take(SALT_BYTES) if version == _SHARED else b"", {}, 0
-        for _ in range(reader.byte()):
-            last = reader.code_after(last)
-            entries[_SECTIONS[last]] = reader.take(_ENTRY_BYTES)
-        rings[key_hash] = Keyring(sealed_key, entries, salt)
-        previous = key_hash
-    if not reader.at_end():
+        begin = at + 32 + crypto.SEALED_SECRET_BYTES
+        sealed, salt = raw[at + 32 : begin], raw[begin : begin + salt_bytes]
+        at = begin + salt_bytes
+        count_entries, at, last = raw[at], at + 1, 0
+        entries: dict[Section, bytes] = {}
+        for _ in range(count_entries):
+            code = raw[at]
+            section = _SECTIONS.get(code)
+            if section is None or code <= last:
+                raise _malformed()
+            at += 1 + _ENTRY_BYTES
+            entries[section], last = raw[at - _ENTRY_BYTES : at], code
+        rings[key_hash], previous = Keyring(sealed, entries, salt), key_hash
+    if at != len(raw):
         raise _malformed()
     return Record(sections, rings, version)
 
@@ -302,28 +316,3 @@ def _section_aad(section: Section, commitment: bytes) -> bytes:
 
 def _malformed() -> RemoteError:
     return RemoteError("malformed-record", "The sealed record is damaged. Ask the sender to send it again.", "refused")
-
-
-class _Reader:
-    __slots__ = ("_at", "_raw")
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw, self._at = raw, 0
-
-    def take(self, count: int) -> bytes:
-        start, self._at = self._at, self._at + count
-        if self._at > len(self._raw):
-            raise _malformed()
-        return self._raw[start : self._at]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def code_after(self, last: int) -> int:
-        code = self.byte()
-        if code <= last or code not in _SECTIONS:
-            raise _malformed()
-        return code
-
-    def at_end(self) -> bool:
-        return self._at == len(self._raw)

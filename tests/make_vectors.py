@@ -155,7 +155,7 @@ class Forge:
             for envelope_id in ids
         ]
         leaves = [
-            envelope.leaf(self.label, b, out.content, crypto.sha256(out.body))
+            envelope.leaf(self.label, b, crypto.sha256(out.content), crypto.sha256(out.body))
             for b, out in zip(bindings, self.messages, strict=True)
         ]
         root, paths = envelope.merkle(leaves)

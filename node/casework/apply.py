@@ -83,10 +83,8 @@ def _request(db: Connection, here: Here, now: datetime, content: messages.Referr
     wanted = Purpose.LAW_ENFORCEMENT if we_are_police else Purpose(content.kind.value)
     if wanted not in purposes or (bool(purposes & consent.POLICE) != we_are_police):
         raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
-    calendar = _calendar(db, here, content.desk, pending)
     needed = None if content.needed_by is None else moment(content.needed_by)
-    decide = referral.decide_by(content.priority, now, calendar, needed)
-    acknowledge = referral.acknowledge_by(content.priority, now, calendar)
+    acknowledge, decide = _clocks(db, here, now, content, needed, pending)
     _keep_release(db, now, content, claim, pending)
     pending.add(
         referral_rows,
@@ -200,6 +198,24 @@ def _calendar(db: Connection, here: Here, desk_id: str, pending: Pending) -> Any
             raise RemoteError("unknown-desk", "This agency has no such desk.")
         calendars[desk_id] = calendar
     return calendars[desk_id]
+
+
+def _clocks(
+    db: Connection,
+    here: Here,
+    now: datetime,
+    content: messages.ReferralRequest,
+    needed: datetime | None,
+    pending: Pending,
+) -> tuple[datetime, datetime]:
+    """Until when it should be acknowledged and decided. What comes in one batch comes at one moment: asked once."""
+    asked = ("clocks", content.desk, content.priority, needed)
+    clocks: tuple[datetime, datetime] | None = pending.cache.get(asked)
+    if clocks is None:
+        calendar = _calendar(db, here, content.desk, pending)
+        by = referral.acknowledge_by(content.priority, now, calendar)
+        clocks = pending.cache[asked] = by, referral.decide_by(content.priority, now, calendar, needed)
+    return clocks
 
 
 def _find(db: Connection, content: messages.Concerning, side: Side | None) -> Any:

@@ -225,11 +225,11 @@ def row_of_claim(content: Threaded, claim: Claim, now: datetime) -> dict[str, An
         "ours": False,
         "thread_id": content.thread,
         "agency": content.sender,
-        "purposes": json.dumps(sorted(claim.purposes)),
-        "sections": json.dumps(sorted(claim.sections)),
+        "purposes": _listed(claim.purposes),
+        "sections": _listed(claim.sections),
         "basis": claim.basis,
         "onward": claim.onward,
-        "onward_to": json.dumps(sorted(claim.onward_to)),
+        "onward_to": _listed(claim.onward_to),
         "given_at": moment(content.created),
         "valid_until": moment(claim.until),
         "state": ConsentState.GIVEN,
@@ -256,6 +256,11 @@ def _append(
         "record_id": record_id,
     }
     insert_rows(db, release_events, [row])
+
+
+@lru_cache(maxsize=256)
+def _listed(names: tuple[str, ...]) -> str:
+    return json.dumps(sorted(names))
 
 
 @lru_cache(maxsize=256)

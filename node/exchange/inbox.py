@@ -49,9 +49,6 @@ from protocol.refusals import number_of
 
 log = structlog.get_logger(__name__)
 
-_EMPTY_HASH: Final = envelope.EMPTY_HASH.hex()
-
-
 _SENDERS = agencies.c.agency.in_(bindparam("senders", expanding=True))
 _HEARD = Change(update(agencies).where(_SENDERS).values(heard_at=bindparam("at")))
 _BACKED_OFF = Question(select(agencies.c.agency).where(_SENDERS, agencies.c.failures > 0))
@@ -327,7 +324,7 @@ def _remember(batch: Batch, message: Opened, state: Arrival, status: ReceiptStat
             "envelope_id": message.binding.envelope,
             "batch_id": batch.batch_ids[message.proof.signature],
             "proof": pack_proof(message),
-            "body_hash": crypto.sha256_hex(message.body) if message.body else _EMPTY_HASH,
+            "body_hash": message.body_hash,
             "content": message.content_raw,
         },
     )

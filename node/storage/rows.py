@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import Connection, Dialect, Select, Table, UpdateBase, insert
+from sqlalchemy import Connection, Dialect, LargeBinary, Select, Table, UpdateBase, insert
 from sqlalchemy.dialects.sqlite import Insert as Upsert
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
@@ -173,6 +173,8 @@ def _prepare(dialect: Dialect, table: Table, columns: tuple[str, ...], *, once: 
 
 
 def _stored_as(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(kind, LargeBinary) and dialect.name == "sqlite":
+        return None  # bytes are what the driver takes; SQLAlchemy would look at each through a memoryview
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
