@@ -29,7 +29,7 @@ from node import app, config, log
 from node.casework import alerts, attachments, cases, consents, referrals
 from node.casework.alerts import Content
 from node.cli.demo import DemoAgency
-from node.exchange import outbox
+from node.exchange import sending
 from node.office.actor import Actor
 from node.storage.tables import outbox as outbox_rows
 from node.web.api import COOKIE
@@ -114,7 +114,7 @@ async def send(folder: Path, passphrase: str, count: int, number: int) -> list[f
         )
         sent.append(time.time())
         await asyncio.sleep(EVERY_SECONDS)
-    waiting = await node.database.read(outbox.waiting_peers, node.clock.now())
+    waiting = await node.database.read(sending.waiting_peers, node.clock.now())
     for _ in range(LATEST_SECONDS * 20):
         if not await node.database.read(_has_alerts):
             break

@@ -16,7 +16,7 @@ from bench.load import SECTIONS, actor_of, prepare
 from node import app, config
 from node.casework import referrals
 from node.cli.demo import DemoAgency
-from node.exchange import inbox, outbox
+from node.exchange import inbox, sending
 from node.storage import rows
 from node.storage.tables import outbox as outbox_rows
 from protocol import framing
@@ -86,7 +86,7 @@ class Steps:
                 size = min(GROUP, count - begin)
                 self.timed("send_us", one, size, lambda db, size=size: self.send(db, pairs, size))
             now = one.clock.now()
-            claim = (outbox.claim, one.here, one.mail, now, self.peer)
+            claim = (sending.claim, one.here, one.mail, now, self.peer)
             dispatch = self.timed("claim_us", one, count, lambda db, c=claim: c[0](db, *c[1:]))
             body = self.apart("wrap_us", count, lambda d=dispatch: d.body)
             raws = framing.unframe(body)
@@ -98,7 +98,7 @@ class Steps:
                 "settle_us",
                 one,
                 count,
-                lambda db, d=dispatch, a=answer, at=now: outbox.settle(db, one.here, one.mail, at, d, a, 0.5),
+                lambda db, d=dispatch, a=answer, at=now: sending.settle(db, one.here, one.mail, at, d, a, 0.5),
             )
             if settled != count:
                 raise SystemExit(f"{settled} of {count} were settled")

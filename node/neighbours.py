@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from node.errors import NodeError
-from node.exchange import outbox
+from node.exchange import sending
 from node.exchange.worker import Worker
 from node.office.setup import load_holidays
 from node.place import Place
@@ -110,7 +110,7 @@ class Neighbours:
         What is under way all the same goes twice, which does no harm.
         """
         try:
-            await self._database.write(outbox.free_leases, self._database.slot)
+            await self._database.write(sending.free_leases, self._database.slot)
         except NodeError as error:
             log.warning("leases_kept", code=error.code)
         else:

@@ -23,7 +23,7 @@ from sqlalchemy import bindparam, delete, select, update
 from node import log
 from node.casework import apply, consents, erasure, followups, referrals, sweeps
 from node.casework.mail import Mail
-from node.exchange import batch, chains, inbox, outbox, receipts
+from node.exchange import batch, chains, inbox, outbox, receipts, sending
 from node.office import audit
 from node.storage.rows import Change
 from node.storage.tables import messages, releases
@@ -89,7 +89,7 @@ def swallowed_exception() -> Iterator[None]:
 @contextmanager
 def unbounded_back_off() -> Iterator[None]:
     """The wait doubles for ever."""
-    with patch.object(outbox, "backoff_seconds", lambda failures, chance: 5.0 * 2**failures):
+    with patch.object(sending, "backoff_seconds", lambda failures, chance: 5.0 * 2**failures):
         yield
 
 
@@ -147,7 +147,7 @@ def poison_loses_its_place() -> Iterator[None]:
 @contextmanager
 def delete_before_acknowledge() -> Iterator[None]:
     """What was claimed is taken out of the queue at once."""
-    real = outbox.claim
+    real = sending.claim
 
     def hasty(db: Any, *args: Any, **kwargs: Any) -> Any:
         dispatch = real(db, *args, **kwargs)
@@ -155,7 +155,7 @@ def delete_before_acknowledge() -> Iterator[None]:
             db.execute(delete(outbox_rows).where(outbox_rows.c.number.in_([c.number for c in dispatch.claimed])))
         return dispatch
 
-    with patch.object(outbox, "claim", hasty):
+    with patch.object(sending, "claim", hasty):
         yield
 
 
@@ -168,7 +168,7 @@ def every_answer_is_a_receipt() -> Iterator[None]:
         outbox._end(db, here, outbox.Delivery.DELIVERED, ids)
         return len(ids)
 
-    with patch.object(outbox, "settle", trusting):
+    with patch.object(sending, "settle", trusting):
         yield
 
 
@@ -221,12 +221,12 @@ def lease_is_never_given_back() -> Iterator[None]:
     """After a failure the messages stay leased, for long."""
 
     def keep(db: Any, now: Any, dispatch: Any, chance: float, retry_seconds: int | None = None) -> None:
-        outbox._back_off(db, now, dispatch.peer, chance, retry_seconds)
+        sending._back_off(db, now, dispatch.peer, chance, retry_seconds)
 
     with (
-        patch.object(outbox, "fail", keep),
-        patch.object(outbox, "LEASE", timedelta(days=365)),
-        patch.object(outbox, "free_leases", lambda db, slot: None),
+        patch.object(sending, "fail", keep),
+        patch.object(sending, "LEASE", timedelta(days=365)),
+        patch.object(sending, "free_leases", lambda db, slot: None),
     ):
         yield
 

@@ -31,9 +31,9 @@ from unittest.mock import patch
 from sqlalchemy import Connection, StaticPool, bindparam, create_engine, event, select
 
 from node import faults, log
-from node.casework import cases, consents, erasure, followups, referrals, sweeps
+from node.casework import cases, consents, erasure, followups, notes, referrals, sweeps
 from node.casework.mail import Mail
-from node.exchange import inbox, outbox, peers
+from node.exchange import inbox, outbox, peers, sending
 from node.exchange.client import BUNDLE_PATH, TransportError
 from node.exchange.worker import Worker
 from node.office import audit, setup
@@ -281,7 +281,7 @@ class Node:
         # Small requests, two of them under way: if the first is lost the second overtakes it.
         self.worker.batch_messages = self.world.rng.choice([1, 2, 3, 128])
         self.worker.run_apart = at_once
-        self.database.run(outbox.free_leases, 1)
+        self.database.run(sending.free_leases, 1)
 
     def crash(self) -> None:
         """Memory is gone."""
@@ -711,7 +711,7 @@ def accept(world: World, node: Node) -> None:
 def note(world: World, node: Node) -> None:
     found = _REFERRALS.all(node.db, {})
     if found:
-        node.do(referrals.note, referral_id=world.rng.choice(found).id, text="Invented note.")
+        node.do(notes.note, referral_id=world.rng.choice(found).id, text="Invented note.")
         world.counts["note"] += 1
 
 
@@ -719,7 +719,7 @@ def correct(world: World, node: Node) -> None:
     found = [row for row in _REFERRALS.all(node.db, {}) if row.side == "source"]
     if found:
         sections = {Section.CONTACT: SECTIONS[Section.CONTACT]}
-        node.do(referrals.replace_sections, referral_id=world.rng.choice(found).id, sections=sections)
+        node.do(notes.replace_sections, referral_id=world.rng.choice(found).id, sections=sections)
         world.counts["correct"] += 1
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from node import backup, config, filing, listing, restore
 from node.app import Node
-from node.casework import consents, erasure, followups, referrals, returning, silence, sweeps
+from node.casework import consents, erasure, followups, notes, referrals, returning, silence, sweeps
 from node.cli import doctor
 from node.errors import ConfigError, NodeError
 from node.exchange.outbox import _store, compose
@@ -368,7 +368,7 @@ def test_nothing_is_sent_twice_and_what_was_sent_after_the_backup_is_still_there
     named = select(tasks.c.id, tasks.c.subject_id, tasks.c.role).where(tasks.c.kind == "answers-forgotten")
     task = one.store.read(lambda db: db.execute(named).one())
     assert (task.subject_id, task.role) == (other.id, "supervisor")
-    other.do(referrals.note, back, referral_id=lost, text="She has arrived, and asks for you.")
+    other.do(notes.note, back, referral_id=lost, text="She has arrived, and asks for you.")
     settle_all(two, back)
     assert open_tasks(one).count("answers-forgotten") == 1, "whatever else comes of it"
     held = other.store.read(lambda db: db.execute(select(referral_rows.c.status)).scalars().all())
@@ -404,7 +404,7 @@ def test_sharing_that_was_stopped_after_the_backup_stays_stopped(pair: tuple[Age
     known = one.store.read(lambda db: db.execute(select(withdrawals)).one())
     assert known.locked_at is not None and (known.answered_at is not None) is erase
     with pytest.raises(LocalError, match="ended") as caught:
-        one.do(referrals.note, back, referral_id=referral, text="Something more.")
+        one.do(notes.note, back, referral_id=referral, text="Something more.")
     assert caught.value.code == "consent-ended"
     assert "consent.withdraw" not in quarantined(other)
 
@@ -455,7 +455,7 @@ def test_a_restored_node_opens_when_its_peers_have_said_what_was_stopped(pair: t
     referral, release = accepted(pair)
     before = copy_rows(other)
     for number in range(3):
-        one.do(referrals.note, START, referral_id=referral, text=f"Something more, {number}.")
+        one.do(notes.note, START, referral_id=referral, text=f"Something more, {number}.")
     settle_all(pair, START)
     one.do(consents.withdraw, START, release_id=release, by_person=True, erase=False, do_not_contact=True)
     settle_all(pair, START)

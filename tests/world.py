@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from node import restore as restores
 from node.casework import cases, consents
 from node.casework.mail import Mail
-from node.exchange import inbox, outbox, peers, resend
+from node.exchange import inbox, peers, resend, sending
 from node.office import audit, desks, setup
 from node.office.actor import Actor
 from node.office.bundle import make_bundle
@@ -225,15 +225,15 @@ def _type(agency: Agency) -> AgencyType:
 
 def carry(sender: Agency, recipient: Agency, now: datetime, *, lose_answer: bool = False) -> int:
     """One request from one to the other. Returns how many messages were settled (0 when the answer is lost)."""
-    dispatch = sender.store.write(outbox.claim, sender.here, sender.mail, now, recipient.id)
+    dispatch = sender.store.write(sending.claim, sender.here, sender.mail, now, recipient.id)
     if dispatch is None:
         return 0
     received = recipient.store.write(inbox.receive, recipient.here, recipient.mail, now, framing.unframe(dispatch.body))
     answer = inbox.answer(recipient.here, now, received)
     if lose_answer:
-        sender.store.write(outbox.fail, now, dispatch, 0.5)
+        sender.store.write(sending.fail, now, dispatch, 0.5)
         return 0
-    return sender.store.write(outbox.settle, sender.here, sender.mail, now, dispatch, answer, 0.5)
+    return sender.store.write(sending.settle, sender.here, sender.mail, now, dispatch, answer, 0.5)
 
 
 def settle_all(agencies: Collection[Agency], now: datetime) -> None:

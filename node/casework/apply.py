@@ -24,6 +24,7 @@ from node.casework import (
     firewall,
     followups,
     keeping,
+    notes,
     plans,
     programmes,
     referrals,
@@ -327,7 +328,7 @@ def _member(db: Connection, now: datetime, row: Any, content: messages.ReferralN
     if Purpose(row.kind) not in set(claim.purposes):
         raise RemoteError("purpose-not-covered", "The consent is for another purpose.")
     member = content.member or ""
-    others = referrals.members_of(db, content.thread, content.referral, but=content.id)
+    others = notes.members_of(db, content.thread, content.referral, but=content.id)
     if others.get(member, claim.release) != claim.release or len({*others, member}) > messages.GROUP_MAX:
         raise RemoteError("unknown-release", "That consent belongs to another person.")
     _keep_release(db, now, content, claim, pending)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from node.casework import consents, drafts, referrals, show
+from node.casework import consents, drafts, notes, referrals, show
 from node.exchange import peers
 from node.office import tasks
 from node.office.actor import Actor
@@ -82,7 +82,7 @@ def join(
         who=member.who,
     )
     known = {section: raw for section, raw in member.sections.items() if section in member.agreed}
-    referrals.add_member(db, here, actor, now, referral_id=referral_id, release_id=own, sections=known)
+    notes.add_member(db, here, actor, now, referral_id=referral_id, release_id=own, sections=known)
 
 
 def add(
@@ -98,7 +98,7 @@ def add(
     """Others come along in a referral that was sent: all of them or none, and the draft is gone.
 
     Raises LocalError `unknown-draft` when it was sent before: a second click sends nothing twice; `nothing-agreed`;
-    `consent-expired`; and what `referrals.add_member` raises.
+    `consent-expired`; and what `notes.add_member` raises.
     """
     row = referrals.load(db, actor, referral_id)
     coming = [member for member in members if member.comes]
@@ -136,7 +136,7 @@ def tell(
     """Somebody comes along on a consent that is recorded already; with `member_id`, what was said of her is corrected.
 
     Returns her id in this referral. A change of contact or safety goes as urgent. Raises LocalError `child-asked-anew`
-    when the correction makes a child of her, `unknown-member`, and what `referrals.add_member` raises.
+    when the correction makes a child of her, `unknown-member`, and what `notes.add_member` raises.
     """
     row = referrals.load(db, actor, referral_id)
     priority = None
@@ -144,7 +144,7 @@ def tell(
         before = said_of(db, here, actor, now, referral_id=referral_id, member_id=member_id)["sections"]
         if any(_differs(sections, before, section) for section in _URGENT):
             priority = Priority.URGENT
-    member = referrals.add_member(
+    member = notes.add_member(
         db,
         here,
         actor,

@@ -19,7 +19,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select, updat
 
 from node import faults
 from node.errors import StorageError
-from node.exchange import chains, outbox
+from node.exchange import chains, sending
 from node.exchange.batch import Batch, Received
 from node.exchange.hooks import Hooks
 from node.exchange.receipts import keep_batch, pack_proof, store_receipts
@@ -170,7 +170,7 @@ def receive(
     # Whoever reaches us is there: what waits for them need not wait for its back-off. A duplicate alone is no news.
     if batch.result.applied:
         for row in _BACKED_OFF.all(db, {"senders": senders}):
-            outbox.reset_back_off(db, row.agency)
+            sending.reset_back_off(db, row.agency)
             _wake_after_commit(db, here, row.agency)
     faults.point("receive-before-commit")
     return batch.result

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, or_, select
 from node import faults, metrics
 from node.clock import Clock
 from node.errors import NodeError
-from node.exchange import inbox, outbox, peers, resend
+from node.exchange import inbox, outbox, peers, resend, sending
 from node.exchange.batch import Received
 from node.exchange.client import (
     ENVELOPES_PATH,
@@ -130,9 +130,9 @@ class Worker:
         """Deliver until `stop` is set; then finish the requests that are under way."""
         self._loop = asyncio.get_running_loop()
         if self._database.kind == "sqlite":
-            await self._database.write(outbox.free_leases, self._database.slot)
+            await self._database.write(sending.free_leases, self._database.slot)
         # Whatever kept us from others before, they are tried once now; a wait of an hour is not carried over.
-        await self._database.write(outbox.forget_back_offs)
+        await self._database.write(sending.forget_back_offs)
         await self.say_hello()
         await self._database.write(resend.ask_all, self._here, self._clock.now())
         while not stop.is_set():
@@ -157,7 +157,7 @@ class Worker:
 
     async def _look(self) -> None:
         try:
-            alerted, others = await self._database.read(outbox.waiting, self._clock.now())
+            alerted, others = await self._database.read(sending.waiting, self._clock.now())
             for peer in alerted:
                 if peer not in self._alerting:
                     self._start_alerts(peer)
@@ -216,11 +216,13 @@ class Worker:
         except (NodeError, ProtocolError) as error:
             log.warning("delivery_postponed", code=error.code, peer=peer)
 
-    async def _claim(self, peer: str, most: int, first: Lane, last: Lane) -> outbox.Dispatch | None:
+    async def _claim(self, peer: str, most: int, first: Lane, last: Lane) -> sending.Dispatch | None:
         write = self._database.write if last is Lane.ALERT else self._database.write_bulk
-        return await write(outbox.claim, self._here, self._hooks, self._clock.now(), peer, most, first=first, last=last)
+        return await write(
+            sending.claim, self._here, self._hooks, self._clock.now(), peer, most, first=first, last=last
+        )
 
-    async def _deliver(self, dispatch: outbox.Dispatch) -> bool:
+    async def _deliver(self, dispatch: sending.Dispatch) -> bool:
         """Post one request and settle its answer. Returns whether it is worth going on."""
         write = self._database.write if dispatch.is_alert else self._database.write_bulk
         try:
@@ -232,10 +234,10 @@ class Worker:
             metrics.failures.inc()
             log.info("delivery_failed", code=error.code, peer=dispatch.peer, count=len(dispatch.claimed))
             retry = error.retry_seconds if isinstance(error, TransportError) else None
-            await write(outbox.fail, self._clock.now(), dispatch, self._chance(), retry)
+            await write(sending.fail, self._clock.now(), dispatch, self._chance(), retry)
             return False
         settled = await write(
-            outbox.settle, self._here, self._hooks, self._clock.now(), dispatch, envelopes, self._chance()
+            sending.settle, self._here, self._hooks, self._clock.now(), dispatch, envelopes, self._chance()
         )
         faults.point("after-settle")
         metrics.delivered.inc(settled)
@@ -365,8 +367,8 @@ class Worker:
     async def start_over(self) -> None:
         """The clock was set: nothing waits for a moment of the clock before. Agencies are asked for their time."""
         try:
-            await self._database.write(outbox.forget_back_offs)
-            await self._database.write(outbox.free_leases, self._database.slot)
+            await self._database.write(sending.forget_back_offs)
+            await self._database.write(sending.free_leases, self._database.slot)
         except NodeError as error:
             log.warning("hello_postponed", code=error.code)
         await self.say_hello()

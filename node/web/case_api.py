@@ -19,6 +19,7 @@ from node.casework import (
     handover,
     importing,
     merging,
+    notes,
     overview,
     referrals,
     replies,
@@ -390,7 +391,7 @@ async def act(call: Call) -> Any:
 async def add_note(call: Call) -> Any:
     body = call.body
     message = await call.do(
-        referrals.note,
+        notes.note,
         referral_id=call.params["referral"],
         text=body.text,
         question=body.question,
@@ -413,7 +414,7 @@ async def add_member(call: Call) -> Any:
 
 async def correct(call: Call) -> Any:
     sections = _checked(call.body.sections)
-    message = await call.do(referrals.replace_sections, referral_id=call.params["referral"], sections=sections)
+    message = await call.do(notes.replace_sections, referral_id=call.params["referral"], sections=sections)
     return {"id": message}
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select
 
 from node.casework import alert_acts, alerts, cases, referrals
 from node.casework.alerts import Content
-from node.exchange import inbox, outbox
+from node.exchange import inbox, outbox, sending
 from node.office import channels, duty, notify, tasks
 from node.office.actor import Actor
 from node.office.services import Reach
@@ -377,11 +377,11 @@ def test_what_could_not_be_delivered_in_72_hours_is_told_and_tried_no_more(three
 def test_an_alert_that_arrives_too_late_is_refused_and_its_sender_learns_it(three: tuple[Agency, ...]) -> None:
     ngo, _, police = three
     alert = raise_one(ngo, police)
-    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    dispatch = ngo.store.write(sending.claim, ngo.here, ngo.mail, START, police.id)
     assert dispatch is not None
     late = START + timedelta(hours=73)
     received = police.store.write(inbox.receive, police.here, police.mail, late, framing.unframe(dispatch.body))
-    ngo.store.write(outbox.settle, ngo.here, ngo.mail, late, dispatch, inbox.answer(police.here, late, received), 0.5)
+    ngo.store.write(sending.settle, ngo.here, ngo.mail, late, dispatch, inbox.answer(police.here, late, received), 0.5)
     assert police.store.read(alerts.list_alerts, police.actor, late) == []
     shown = ngo.store.read(alerts.show, ngo.here, ngo.actor, alert_id=alert, now=late)
     assert shown["ended_at"] == late and shown["history"][0]["state"] == "rejected"

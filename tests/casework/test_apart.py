@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from node.casework import cases, consents, erasure, exclusions, followups, merging, overview, referrals, show
+from node.casework import cases, consents, erasure, exclusions, followups, merging, notes, overview, referrals, show
 from node.office.actor import Actor
 from node.storage.tables import exclusions as rows
 from protocol.codes import FollowupOutcome, Risk, Role, Section
@@ -57,7 +57,7 @@ def test_who_is_kept_out_of_a_case_finds_nothing_of_it(pair: tuple[Agency, Agenc
         assert code_of(refused) == "unknown-case"
     for refused in (
         lambda: read(show.show, here, irma, START, referral_id=referral),
-        lambda: read(referrals.note, here, irma, START, referral_id=referral, text="A question"),
+        lambda: read(notes.note, here, irma, START, referral_id=referral, text="A question"),
         lambda: read(referrals.act, here, irma, START, referral_id=referral, action=Action.CANCEL),
     ):
         assert code_of(refused) == "unknown-referral"

@@ -15,7 +15,7 @@ from node import filing
 from node.casework import attachments, consents, erasure, show
 from node.casework.attachments import File
 from node.errors import StorageError, StorageFull
-from node.exchange import outbox, resend
+from node.exchange import outbox, resend, sending
 from node.storage import parts
 from node.storage.tables import Lane, bodies, messages, records
 from node.storage.tables import attachments as rows
@@ -109,9 +109,9 @@ def test_files_wait_for_everything_else_and_one_request_takes_few(pair: tuple[Ag
     referral, _ = referred(pair)
     attach(one, referral)
     later = refer(one, other)
-    dispatch = one.store.write(outbox.claim, one.here, one.mail, START, other.id)
+    dispatch = one.store.write(sending.claim, one.here, one.mail, START, other.id)
     assert dispatch is not None and [claimed.message_id for claimed in dispatch.claimed] == [later]
-    one.store.write(outbox.fail, START, dispatch, 0.5)
+    one.store.write(sending.fail, START, dispatch, 0.5)
     lanes = one.store.read(lambda db: db.execute(select(queue.c.lane).order_by(queue.c.lane)).scalars().all())
     assert lanes.count(list(Lane).index(Lane.FILES)) == 4
 

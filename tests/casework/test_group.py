@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from sqlalchemy import select, update
 
-from node.casework import consents, drafts, erasure, forms, group, referrals, show
+from node.casework import consents, drafts, erasure, forms, group, notes, referrals, show
 from node.casework.group import Member
 from node.office.tasks import COMES_ALONG, READING
 from node.storage.tables import bodies, messages, releases, tasks
@@ -175,16 +175,14 @@ def test_one_persons_consent_is_not_anothers(pair: tuple[Agency, Agency]) -> Non
     other_case = new_case(ngo)
     for wrong in (release, agree(ngo, shelter, other_case), "0" * 32):
         with pytest.raises(LocalError) as refused:
-            ngo.do(referrals.add_member, START, referral_id=sent, release_id=wrong, sections=CHILD)
+            ngo.do(notes.add_member, START, referral_id=sent, release_id=wrong, sections=CHILD)
         assert refused.value.code == "own-consent"
     own = agree(ngo, shelter, case, sections=(Section.IDENTITY,))
     with pytest.raises(LocalError, match="health"):
-        ngo.do(referrals.add_member, START, referral_id=sent, release_id=own, sections=SISTER)
+        ngo.do(notes.add_member, START, referral_id=sent, release_id=own, sections=SISTER)
     stranger = replace(ngo.actor, desks=frozenset())
     with pytest.raises(LocalError) as kept:
-        ngo.store.write(
-            referrals.add_member, ngo.here, stranger, START, referral_id=sent, release_id=own, sections=CHILD
-        )
+        ngo.store.write(notes.add_member, ngo.here, stranger, START, referral_id=sent, release_id=own, sections=CHILD)
     assert kept.value.code == "unknown-referral"
 
 
@@ -195,7 +193,7 @@ def test_a_later_record_of_the_same_person_supersedes_the_first(pair: tuple[Agen
     release = shown(ngo, sent.referral)["members"][sister]["release"]
     corrected = {Section.IDENTITY: b'{"case_code":"BREZZA-INVENTED","relation":"half-sister"}'}
     ngo.do(
-        referrals.add_member,
+        notes.add_member,
         START,
         referral_id=sent.referral,
         release_id=release,
@@ -206,7 +204,7 @@ def test_a_later_record_of_the_same_person_supersedes_the_first(pair: tuple[Agen
     assert b"half-sister" in bytes(shown(shelter, sent.referral)["members"][sister]["sections"]["identity"])
     with pytest.raises(LocalError) as refused:
         ngo.do(
-            referrals.add_member,
+            notes.add_member,
             START,
             referral_id=sent.referral,
             release_id=release,
@@ -250,7 +248,7 @@ def test_somebody_comes_along_later_and_who_has_answered_already_is_asked_to_loo
     assert "health" not in found["members"][codes(found)["BREZZA-INVENTED"]]["sections"], "she kept it private"
     assert waiting(shelter) == [COMES_ALONG]
     for act in found["history"]:
-        shelter.do(referrals.take_note, START, referral_id=sent.referral, message_id=act["message"])
+        shelter.do(notes.take_note, START, referral_id=sent.referral, message_id=act["message"])
     assert waiting(shelter) == []
     agreed = ngo.store.read(consents.show_consents, ngo.actor, sent.case)
     assert len(agreed) == 3, "each on a consent of her own"
@@ -318,7 +316,7 @@ def test_nobody_is_added_by_the_recipient_by_a_stranger_or_to_what_has_ended(pai
         (ngo, replace(ngo.actor, roles=frozenset({Role.INTAKE})), "forbidden"),
     ):
         with pytest.raises(LocalError) as refused:
-            agency.store.read(referrals.addable, actor, sent.referral)
+            agency.store.read(notes.addable, actor, sent.referral)
         assert refused.value.code == code
     shelter.do(referrals.act, START, referral_id=sent.referral, action=Action.REJECT, reason=StatusReason.OTHER)
     settle_all([ngo, shelter], START)

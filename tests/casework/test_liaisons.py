@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from node.casework import alert_acts, alerts
-from node.exchange import outbox
+from node.exchange import sending
 from node.office import tasks
 from node.storage.tables import alerts as rows
 from node.storage.tables import audit, messages, notices
@@ -59,7 +59,7 @@ class Life:
                 if self.reaches(one, number):
                     # Answers get lost too: then the same comes once more.
                     carry(sender, recipient, now, lose_answer=self.rng.random() < 0.3)
-                    sender.store.write(outbox.reset_back_off, recipient.id)
+                    sender.store.write(sending.reset_back_off, recipient.id)
             for waiting in one.store.read(alerts.list_alerts, one.actor, now):
                 is_new = waiting["status"] == AlertStatus.RAISED
                 if is_new and self.rng.random() < KINDS[self.kinds[one.id]][1]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from node.casework import cases, consents, group, minors, referrals, show, sweeps
+from node.casework import cases, consents, group, minors, notes, show, sweeps
 from node.storage.tables import releases, tasks
 from protocol.calendar import Calendar, add_months
 from protocol.codes import ConsentState, Purpose, Section
@@ -182,7 +182,7 @@ def test_a_correction_that_makes_a_child_of_somebody_is_refused_for_her_and_for_
     release = shown(one, referral)["members"][member]["release"]
     before = shown(other, referral)
     for correct in (
-        lambda: one.do(referrals.replace_sections, START, referral_id=referral, sections=child),
+        lambda: one.do(notes.replace_sections, START, referral_id=referral, sections=child),
         lambda: one.do(group.tell, START, referral_id=referral, release_id=release, sections=child, member_id=member),
         lambda: one.do(
             group.tell,
@@ -200,10 +200,10 @@ def test_a_correction_that_makes_a_child_of_somebody_is_refused_for_her_and_for_
     assert after["history"] == before["history"] and after["sections"] == before["sections"], "nothing was sent"
     telephone = {Section.CONTACT: encode({"contact_permitted": "no"})}
     know(one, case, {"case_code": "BLUE", **identity})
-    one.do(referrals.replace_sections, START, referral_id=referral, sections=telephone)
+    one.do(notes.replace_sections, START, referral_id=referral, sections=telephone)
 
     _, by_guardian, grown = sent(one, other, GUARDIANS)
-    one.do(referrals.replace_sections, START, referral_id=by_guardian, sections=child)
+    one.do(notes.replace_sections, START, referral_id=by_guardian, sections=child)
     release = shown(one, by_guardian)["members"][grown]["release"]
     one.do(group.tell, START, referral_id=by_guardian, release_id=release, sections=child, member_id=grown)
     settle_all([one, other], START)

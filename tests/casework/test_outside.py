@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from node.casework import attachments, consents, followups, group, outside, overview, referrals, show, silence, sweeps
+from node.casework import (
+    attachments,
+    consents,
+    followups,
+    group,
+    notes,
+    outside,
+    overview,
+    referrals,
+    show,
+    silence,
+    sweeps,
+)
 from node.casework.attachments import File
 from node.exchange import peers
 from node.exchange.worker import _say_hello
@@ -230,14 +242,14 @@ def test_a_withdrawal_is_told_by_telephone_and_who_answered_is_kept(either: Agen
 def test_a_correction_and_a_stop_are_told_too(ngo: Agency) -> None:
     known = write_down(ngo)
     _, _, sent = refer(ngo, known)
-    ngo.do(referrals.replace_sections, START, referral_id=sent, sections={Section.SERVICE: b'{"details":"Two beds."}'})
+    ngo.do(notes.replace_sections, START, referral_id=sent, sections={Section.SERVICE: b'{"details":"Two beds."}'})
     assert referrals.OUTSIDE_TASK in kinds(ngo)
     ngo.do(outside.told_them, START, referral_id=sent, told_by=WHO)
     assert referrals.OUTSIDE_TASK not in kinds(ngo)
     ngo.do(referrals.act, START, referral_id=sent, action=Action.CANCEL)
     assert referrals.OUTSIDE_TASK in kinds(ngo)
     with pytest.raises(LocalError) as refused:
-        ngo.do(referrals.note, START, referral_id=sent, text="Does she climb stairs?")
+        ngo.do(notes.note, START, referral_id=sent, text="Does she climb stairs?")
     assert refused.value.code == "outside-note"
 
 

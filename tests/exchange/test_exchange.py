@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from node.casework import consents, referrals, sweeps
-from node.exchange import inbox, outbox, peers
+from node.casework import consents, notes, referrals, sweeps
+from node.exchange import inbox, outbox, peers, sending
 from node.storage.tables import agencies, batches, invites, messages, tasks, threads
 from node.storage.tables import outbox as outbox_rows
 from node.storage.tables import referrals as referral_rows
@@ -37,8 +37,8 @@ def values(agency: Agency, query: Any) -> list[Any]:
     return list(agency.store.read(lambda db: db.execute(query).scalars().all()))
 
 
-def claim(agency: Agency, other: Agency, now: Any = START) -> outbox.Dispatch:
-    found = agency.store.write(outbox.claim, agency.here, agency.mail, now, other.id)
+def claim(agency: Agency, other: Agency, now: Any = START) -> sending.Dispatch:
+    found = agency.store.write(sending.claim, agency.here, agency.mail, now, other.id)
     assert found is not None
     return found
 
@@ -83,7 +83,7 @@ def test_a_new_sealing_key_changes_the_envelope_and_not_the_message(pair: Pair) 
     ngo, shelter = pair
     referral = refer(ngo, shelter)
     before = claim(ngo, shelter)
-    ngo.store.write(outbox.fail, START, before, 0.5)
+    ngo.store.write(sending.fail, START, before, 0.5)
     shelter.here.keystore.rotate(START + 8 * DAY)
     raw = shelter.bundle(START + 8 * DAY)
     known = ngo.here.directory.members[shelter.id].peer
@@ -103,18 +103,18 @@ def test_two_processes_do_not_send_the_same_at_once(pair: Pair) -> None:
     ngo, shelter = pair
     refer(ngo, shelter)
     claim(ngo, shelter)
-    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, shelter.id) is None
-    assert claim(ngo, shelter, START + outbox.LEASE + MINUTE), "after the lease it is anybody's again"
+    assert ngo.store.write(sending.claim, ngo.here, ngo.mail, START, shelter.id) is None
+    assert claim(ngo, shelter, START + sending.LEASE + MINUTE), "after the lease it is anybody's again"
 
 
 def test_a_peer_that_answers_and_says_nothing_gets_its_back_off(pair: Pair) -> None:
     ngo, shelter = pair
     refer(ngo, shelter)
     dispatch = claim(ngo, shelter)
-    assert ngo.store.write(outbox.settle, ngo.here, ngo.mail, START, dispatch, [], 0.5) == 0
-    ngo.store.write(outbox.fail, START, claim(ngo, shelter), 0.5)
+    assert ngo.store.write(sending.settle, ngo.here, ngo.mail, START, dispatch, [], 0.5) == 0
+    ngo.store.write(sending.fail, START, claim(ngo, shelter), 0.5)
     assert value(ngo, select(agencies.c.failures)) == 2
-    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, shelter.id) is None
+    assert ngo.store.write(sending.claim, ngo.here, ngo.mail, START, shelter.id) is None
     assert claim(ngo, shelter, START + 6 * timedelta(seconds=1))
 
 
@@ -124,10 +124,10 @@ def test_a_message_from_the_peer_ends_the_wait_and_a_duplicate_does_not(pair: Pa
     dispatch = claim(shelter, ngo)
     receive(ngo, dispatch.body)
     for _ in range(6):
-        ngo.store.write(outbox._back_off, START, shelter.id, 0.5)
+        ngo.store.write(sending._back_off, START, shelter.id, 0.5)
     receive(ngo, dispatch.body)
     assert value(ngo, select(agencies.c.failures)) == 6
-    shelter.store.write(outbox.fail, START, dispatch, 0.5)
+    shelter.store.write(sending.fail, START, dispatch, 0.5)
     refer(shelter, ngo)
     receive(ngo, claim(shelter, ngo, START + HOUR).body, START + HOUR)
     assert value(ngo, select(agencies.c.failures)) == 0 and value(ngo, select(agencies.c.retry_at)) is None
@@ -136,7 +136,7 @@ def test_a_message_from_the_peer_ends_the_wait_and_a_duplicate_does_not(pair: Pa
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_the_waits(failures: int, chance: float) -> None:
     nominal = (0, 5, 15, 60, 300, 900, 1800, 3600)[min(failures, 7)]
-    assert 0.8 * nominal - 1e-6 <= outbox.backoff_seconds(failures, chance) <= 1.2 * nominal + 1e-6
+    assert 0.8 * nominal - 1e-6 <= sending.backoff_seconds(failures, chance) <= 1.2 * nominal + 1e-6
 
 
 def test_what_cannot_be_delivered_in_time_is_a_persons_task(pair: Pair) -> None:
@@ -147,7 +147,7 @@ def test_what_cannot_be_delivered_in_time_is_a_persons_task(pair: Pair) -> None:
     assert ngo.store.write(outbox.expire, ngo.here, ngo.mail, late + MINUTE) == 1
     assert value(ngo, select(messages.c.state).where(messages.c.id == referral)) == "expired"
     assert "message-expired" in values(ngo, select(tasks.c.kind))
-    assert ngo.store.write(outbox.claim, ngo.here, ngo.mail, late + HOUR, shelter.id) is None
+    assert ngo.store.write(sending.claim, ngo.here, ngo.mail, late + HOUR, shelter.id) is None
 
 
 def test_a_withdrawal_reaches_an_agency_that_was_off_for_half_a_year(pair: Pair) -> None:
@@ -212,7 +212,7 @@ def test_one_message_that_fails_does_not_stop_those_beside_it(pair: Pair, monkey
     assert sorted(values(shelter, select(referral_rows.c.id))) == sorted(set(sent) - {sent[1]})
     assert "alarm-internal" in values(shelter, select(tasks.c.kind))
     answer = inbox.answer(shelter.here, START, got)
-    assert ngo.store.write(outbox.settle, ngo.here, ngo.mail, START, dispatch, answer, 0.5) == 4
+    assert ngo.store.write(sending.settle, ngo.here, ngo.mail, START, dispatch, answer, 0.5) == 4
     assert "message-rejected" in values(ngo, select(tasks.c.kind))
 
 
@@ -221,11 +221,11 @@ def test_a_fork_is_refused_and_shown(pair: Pair) -> None:
     ngo, shelter = pair
     referral = refer(ngo, shelter)
     settle_all(pair, START)
-    ngo.do(referrals.note, START, referral_id=referral, text="Before.")
+    ngo.do(notes.note, START, referral_id=referral, text="Before.")
     settle_all(pair, START)
     restored = value(ngo, select(messages.c.content_hash).where(messages.c.id == referral))
     ngo.store.write(lambda db: db.execute(update(threads).values(out_seq=1, out_hash=restored)) and None)
-    ngo.do(referrals.note, START, referral_id=referral, text="After.")
+    ngo.do(notes.note, START, referral_id=referral, text="After.")
     assert carry(ngo, shelter, START) == 1
     assert "alarm-fork" in values(shelter, select(tasks.c.kind))
     assert sorted(values(ngo, select(messages.c.state).where(messages.c.type == "referral.note"))) == [
@@ -240,7 +240,7 @@ def test_a_blocked_agency_is_not_heard_and_gets_only_what_protects_a_person(pair
     settle_all(pair, START)
     ngo.store.write(peers.block, ngo.here, shelter.id)
     ngo.reload(START)
-    shelter.do(referrals.note, START, referral_id=referral, text="Hello?")
+    shelter.do(notes.note, START, referral_id=referral, text="Hello?")
     got = receive(ngo, claim(shelter, ngo).body)
     assert not got.entries and got.refused == {"unknown-sender": 1}
     with pytest.raises(LocalError) as refusal:
@@ -260,11 +260,11 @@ def test_signatures_of_a_batch_are_kept_once_and_prove_each_message(pair: Pair) 
     assert values(shelter, select(batches.c.id).where(batches.c.id == kept[0])) == [kept[0]]
 
 
-def one_by_one(sender: Agency, other: Agency, count: int) -> list[outbox.Dispatch]:
+def one_by_one(sender: Agency, other: Agency, count: int) -> list[sending.Dispatch]:
     """Each message in a request of its own, all under way at once."""
     found = []
     for _ in range(count):
-        dispatch = sender.store.write(outbox.claim, sender.here, sender.mail, START, other.id, 1)
+        dispatch = sender.store.write(sending.claim, sender.here, sender.mail, START, other.id, 1)
         assert dispatch is not None
         found.append(dispatch)
     return found
@@ -279,8 +279,8 @@ def states(agency: Agency) -> list[str]:
 def test_what_comes_early_waits_and_is_applied_in_its_order(pair: Pair, order: tuple[int, ...]) -> None:
     ngo, shelter = pair
     referral = refer(ngo, shelter)
-    ngo.do(referrals.note, START, referral_id=referral, text="One.")
-    ngo.do(referrals.note, START, referral_id=referral, text="Two.")
+    ngo.do(notes.note, START, referral_id=referral, text="One.")
+    ngo.do(notes.note, START, referral_id=referral, text="Two.")
     requests = one_by_one(ngo, shelter, 3)
     for number in order:
         got = receive(shelter, requests[number].body)
@@ -310,7 +310,7 @@ def test_what_another_agency_sent_under_the_same_thread_id_spoils_nothing(pair: 
     """A thread's id is random, and still nobody else may end one by guessing it."""
     ngo, shelter = pair
     referral = refer(ngo, shelter)
-    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    ngo.do(notes.note, START, referral_id=referral, text="After it.")
     first, second = one_by_one(ngo, shelter, 2)
     row = ngo.store.read(lambda db: dict(db.execute(select(messages).where(messages.c.seq == 1)).mappings().one()))
     forged = row | {"agency": "f" * 64, "incoming": True, "state": "quarantined"}
@@ -326,8 +326,8 @@ def test_a_gap_is_asked_about_and_filled(pair: Pair) -> None:
     ngo, shelter = pair
     referral = refer(ngo, shelter)
     settle_all(pair, START)
-    ngo.do(referrals.note, START, referral_id=referral, text="Lost.")
-    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    ngo.do(notes.note, START, referral_id=referral, text="Lost.")
+    ngo.do(notes.note, START, referral_id=referral, text="After it.")
     lost, kept = one_by_one(ngo, shelter, 2)
     receive(shelter, kept.body)
     ngo.store.write(lambda db: outbox._end(db, ngo.here, outbox.Delivery.DELIVERED, [lost.claimed[0].message_id]))
@@ -343,8 +343,8 @@ def test_a_gap_that_can_no_longer_be_filled_is_given_up_and_people_are_told(pair
     ngo, shelter = pair
     referral = refer(ngo, shelter)
     settle_all(pair, START)
-    ngo.do(referrals.note, START, referral_id=referral, text="Expires.")
-    ngo.do(referrals.note, START, referral_id=referral, text="After it.")
+    ngo.do(notes.note, START, referral_id=referral, text="Expires.")
+    ngo.do(notes.note, START, referral_id=referral, text="After it.")
     lost, kept = one_by_one(ngo, shelter, 2)
     receive(shelter, kept.body)
     ngo.store.write(lambda db: outbox._end(db, ngo.here, outbox.Delivery.EXPIRED, [lost.claimed[0].message_id]))

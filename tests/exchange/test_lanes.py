@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from node.exchange import inbox, outbox, peers
+from node.exchange import inbox, outbox, peers, sending
 from node.exchange.client import TransportError
 from node.exchange.worker import Worker
 from node.storage.tables import Lane, agencies
@@ -167,14 +167,14 @@ def test_the_lanes_are_claimed_apart(two: tuple[Agency, Agency]) -> None:
     raise_one(ngo, police)
 
     def claim(**lanes: Lane) -> list[str]:
-        made = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id, **lanes)
+        made = ngo.store.write(sending.claim, ngo.here, ngo.mail, START, police.id, **lanes)
         return [] if made is None else [claimed.type for claimed in made.claimed]
 
     assert claim(first=Lane.ALERT, last=Lane.ALERT) == ["alert.raise"]
     assert claim(first=Lane.ALERT, last=Lane.ALERT) == []
     assert claim(first=Lane.NORMAL, last=Lane.FILES) == ["hello"]
-    assert ngo.store.read(outbox.waiting_alerts, START) == []
-    assert ngo.store.read(outbox.waiting_alerts, START + outbox.LEASE) == [police.id]
+    assert ngo.store.read(sending.waiting_alerts, START) == []
+    assert ngo.store.read(sending.waiting_alerts, START + sending.LEASE) == [police.id]
 
 
 async def test_only_what_is_sent_in_quantity_lets_others_pass(two: tuple[Agency, Agency]) -> None:
@@ -200,7 +200,7 @@ async def test_a_small_request_overtakes_a_large_one_where_it_comes(
 ) -> None:
     ngo, police = two
     queue_hellos(ngo, police, count)
-    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    dispatch = ngo.store.write(sending.claim, ngo.here, ngo.mail, START, police.id)
     assert dispatch is not None
     database = Directly(police.store)
     raws = framing.unframe(dispatch.body)
@@ -213,7 +213,7 @@ async def test_a_small_request_overtakes_a_large_one_where_it_comes(
 async def test_what_was_opened_before_its_sender_was_blocked_is_opened_again(two: tuple[Agency, Agency]) -> None:
     ngo, police = two
     queue_hellos(ngo, police, 2)
-    dispatch = ngo.store.write(outbox.claim, ngo.here, ngo.mail, START, police.id)
+    dispatch = ngo.store.write(sending.claim, ngo.here, ngo.mail, START, police.id)
     assert dispatch is not None
     raws = framing.unframe(dispatch.body)
     unwrapped = inbox.unwrap(police.here, START, raws)

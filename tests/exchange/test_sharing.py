@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from node.casework import referrals, show
-from node.exchange import inbox, outbox, peers
+from node.exchange import inbox, peers, sending
 from node.storage import rows
 from node.storage.tables import bodies
 from protocol import envelope, framing, identity, record
@@ -63,10 +63,10 @@ def seals(one: record.Record) -> set[bytes]:
 
 def envelopes(agency: Agency, other: Agency) -> list[bytes]:
     """One request, as it would go; it is not taken."""
-    found = agency.store.write(outbox.claim, agency.here, agency.mail, START, other.id)
+    found = agency.store.write(sending.claim, agency.here, agency.mail, START, other.id)
     assert found is not None
-    agency.store.write(outbox.fail, START, found, 0.5)
-    agency.store.write(outbox.reset_back_off, other.id)
+    agency.store.write(sending.fail, START, found, 0.5)
+    agency.store.write(sending.reset_back_off, other.id)
     return framing.unframe(found.body)
 
 

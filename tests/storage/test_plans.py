@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from node.casework import cases, consents, erasure, followups, referrals, show, sweeps
-from node.exchange import outbox
+from node.casework import cases, consents, erasure, followups, notes, referrals, show, sweeps
+from node.exchange import outbox, sending
 from node.office import tasks
 from node.office.actor import Actor
 from protocol.codes import FollowupOutcome, StatusReason
@@ -89,7 +89,7 @@ def a_day(ngo: Agency, shelter: Agency) -> None:
     settle_all([ngo, shelter], now + HOUR)
     for action in (Action.ACKNOWLEDGE, Action.ACCEPT, Action.START):
         shelter.do(referrals.act, now + HOUR, referral_id=first, action=action)
-    ngo.do(referrals.note, now + HOUR, referral_id=first, text="Invented.")
+    ngo.do(notes.note, now + HOUR, referral_id=first, text="Invented.")
     settle_all([ngo, shelter], now + HOUR)
     ngo.do(referrals.act, now + HOUR, referral_id=second, action=Action.CANCEL)
     settle_all([ngo, shelter], now + HOUR)
@@ -98,7 +98,7 @@ def a_day(ngo: Agency, shelter: Agency) -> None:
         for job in (sweeps.attend, followups.sweep, sweeps.miss_erasures, sweeps.ask_for_gaps, sweeps.end_consents):
             agency.store.write(job, agency.here, later)
         agency.store.write(outbox.expire, agency.here, agency.mail, later)
-        agency.store.read(outbox.waiting_peers, later)
+        agency.store.read(sending.waiting_peers, later)
         found = agency.do(lambda db, here, actor, at: followups.list_followups(db, here, actor, at), later)
         for row in found:
             if row["ours"]:

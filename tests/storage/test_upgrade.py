@@ -17,7 +17,7 @@ from alembic import command
 from sqlalchemy import Column, Connection, MetaData, Table, insert, inspect, select, text, update
 
 from node.errors import ConfigError
-from node.exchange import outbox as outgoing
+from node.exchange import sending
 from node.office import audit
 from node.storage import migrate, revision
 from node.storage.database import Database
@@ -106,8 +106,8 @@ def test_the_node_reads_and_goes_on_with_what_the_first_revision_wrote(old: Data
     now = old.read_sync(lambda db: db.execute(select(metadata.tables["audit"].c.at).limit(1)).scalar_one())
     old.write_sync(audit.record, now, "1" * 32, "case.open", "c" * 32)
     assert old.read_sync(audit.verify)[0] == entries + 1
-    old.write_sync(outgoing.free_leases, 1)
-    assert len(old.read_sync(outgoing.waiting_peers, now)) == 1
+    old.write_sync(sending.free_leases, 1)
+    assert len(old.read_sync(sending.waiting_peers, now)) == 1
 
 
 def test_statements_of_the_first_revision_still_work_at_the_newest(old: Database) -> None:

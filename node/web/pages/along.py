@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from node.casework import drafts, group, referrals
+from node.casework import drafts, group, notes
 from node.web.pages.group import members_of
 from node.web.pages.page import Page, Visit, go
 from node.web.pages.refer import ADDS_TO, load_draft, recipient
@@ -21,7 +21,7 @@ from protocol.errors import LocalError
 async def begin(visit: Visit) -> web.StreamResponse:
     """A draft with nobody in it yet; refused at once where nobody can be added."""
     referral_id = visit.params["referral"]
-    row = await visit.read(referrals.addable, visit.actor, referral_id)
+    row = await visit.read(notes.addable, visit.actor, referral_id)
     draft: dict[str, Any] = {
         ADDS_TO: referral_id,
         "agency": row.peer,
@@ -69,7 +69,7 @@ async def send(visit: Visit) -> web.StreamResponse:
 async def _sent_of_her(visit: Visit) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was said of her last, and its sections; refused where it cannot be corrected."""
     referral_id, member_id = visit.params["referral"], visit.params["member"]
-    await visit.read(referrals.addable, visit.actor, referral_id)
+    await visit.read(notes.addable, visit.actor, referral_id)
     found = await visit.read(
         group.said_of, visit.services.here, visit.actor, visit.now, referral_id=referral_id, member_id=member_id
     )

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from node.casework import absences, attachments, outside, overview, referrals, replies, show
+from node.casework import absences, attachments, notes, outside, overview, referrals, replies, show
 from node.casework.calendars import peer_calendar, profile_calendar
 from node.exchange import peers
 from node.office import staff, tasks
@@ -260,7 +260,7 @@ async def note(visit: Visit) -> web.StreamResponse:
     referral_id = visit.params["referral"]
     answers = visit.get("answers") or None
     await visit.do(
-        referrals.note, referral_id=referral_id, text=text, question=visit.get("question") == "yes", answers=answers
+        notes.note, referral_id=referral_id, text=text, question=visit.get("question") == "yes", answers=answers
     )
     return go(f"/referrals/{referral_id}?done=noted")
 
@@ -268,7 +268,7 @@ async def note(visit: Visit) -> web.StreamResponse:
 async def take_note(visit: Visit) -> web.StreamResponse:
     """A correction was read, or a question was answered in another way."""
     referral_id = visit.params["referral"]
-    await visit.do(referrals.take_note, referral_id=referral_id, message_id=visit.params["message"])
+    await visit.do(notes.take_note, referral_id=referral_id, message_id=visit.params["message"])
     return go(f"/referrals/{referral_id}?done=saved")
 
 
@@ -295,7 +295,7 @@ async def correct(visit: Visit) -> web.StreamResponse:
     if not changed:
         visit.problem("", "Nothing is different from what was sent.")
     visit.refuse_if_problems()
-    await visit.do(referrals.replace_sections, referral_id=referral_id, sections=changed)
+    await visit.do(notes.replace_sections, referral_id=referral_id, sections=changed)
     return go(f"/referrals/{referral_id}?done=told")
 
 
