@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import os
 import random
-import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -47,20 +43,20 @@ from node.casework.mail import Mail
 from node.clock import Clock, OffsetClock, SystemClock
 from node.config import Config
 from node.doubt import Doubt
-from node.errors import ConfigError, NodeError
+from node.errors import NodeError
 from node.exchange import outbox, peers
 from node.exchange.client import Client, HttpClient, is_loopback
 from node.exchange.worker import Worker
 from node.listing import Listing, places
 from node.neighbours import Neighbours
-from node.office import audit, clocks, notify, passkeys, post, setup, signin
+from node.office import audit, clocks, notify, passkeys, post, signin
 from node.office.bundle import make_bundle
+from node.opening import bind, bring_up_to_date, load, open_database, own_tls, remove_stale
 from node.place import Place
 from node.scheduler import Scheduler
-from node.storage import files, moved, revision, rows
-from node.storage.database import Database, is_our_turn
+from node.storage import rows
+from node.storage.database import is_our_turn
 from node.storage.here import Here
-from node.storage.keystore import Keystore
 from node.storage.settings import get_setting, set_setting
 from node.web import problems, routes
 from node.web.api import (
@@ -82,9 +78,7 @@ from node.web.pages.page import Pages, agency_name
 from node.web.peer import PeerEndpoints
 from node.web.proxy import behind_one_proxy
 from protocol import crypto
-from protocol.directory import Directory
 from protocol.encoding import REQUEST_MAX_BYTES
-from protocol.errors import LocalError
 
 log = structlog.get_logger(__name__)
 
@@ -237,20 +231,20 @@ class Node:
             watched = web.Application(middlewares=[self._explain_refusals])
             watched.add_routes([web.get("/metrics", self._metrics), *self._health_routes()])
             runner = await self._run(watched)
-            await _bind(web.TCPSite(runner, listen.metrics_host, port), port)
+            await bind(web.TCPSite(runner, listen.metrics_host, port), port)
         if not self.place.answers:
             return
         runner = await self._run(self._application(is_local=False))
         context = None
         if listen.tls_certificate is not None:
-            context = _own_tls(self.config)
+            context = own_tls(self.config)
         local = await self._run(self._application(is_local=True))
         if self.place.web is not None and self.place.local is not None:
             await web.SockSite(runner, self.place.web, ssl_context=context).start()
             await web.SockSite(local, self.place.local).start()
             return
         site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=False)
-        await _bind(site, listen.port)
+        await bind(site, listen.port)
         path = self.config.data_dir / SOCKET_NAME
         remove_stale(path)
         before = os.umask(0o177)
@@ -560,83 +554,6 @@ def _bundle_differs(db: Connection, address: str) -> bool:
     """Whether there is no bundle yet, or it names another address."""
     stored = get_setting(db, "bundle")
     return stored is None or get_setting(db, "address") != address
-
-
-def open_database(config: Config) -> Database:
-    """The configured database. Raises ConfigError."""
-    password = config.database.password_file
-    return Database.open(
-        config.database.url,
-        data_dir=config.data_dir,
-        password_file=None if password is None else files.secret_path(config.data_dir, password),
-    )
-
-
-def _own_tls(config: Config) -> ssl.SSLContext:
-    """TLS with the node's own certificate. Raises ConfigError for files that are missing, unfit, or open to others."""
-    key = files.secret_path(config.data_dir, config.listen.tls_key or "")
-    certificate = files.secret_path(config.data_dir, config.listen.tls_certificate or "")
-    files.read_secret(key, "the TLS key")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            "tls-files",
-            f"The TLS certificate {certificate} and its key {key} do not fit or cannot be read. Look at both.",
-        ) from error
-    return context
-
-
-def bring_up_to_date(database: Database) -> None:
-    """The database has this program's schema. Raises ConfigError for one of a newer version."""
-    if not database.read_sync(revision.is_current):
-        from node.storage import migrate
-
-        migrate.upgrade(database)
-
-
-def load(config: Config, database: Database, now: datetime) -> Here:
-    """Which node this is, its keys, the agencies it knows. Raises ConfigError for a folder without an agency."""
-    database.read_sync(moved.refuse)
-    keystore = Keystore.open(config.data_dir / "keys")
-    try:
-        here = database.read_sync(setup.load_here, keystore, Directory())
-    except LocalError as error:
-        # There are settings, so it was set up: a file that is gone, or another database than it was.
-        raise ConfigError(
-            "database-empty",
-            "The database is empty, though this folder was set up. See [database] in staffetta.toml. If it is lost, "
-            "restore the last backup into a new folder: staffetta restore FILE",
-        ) from error
-    database.read_sync(setup.refuse_other_keys, keystore)
-    here.directory = database.read_sync(peers.load_directory, now)
-    return here
-
-
-async def _bind(site: web.BaseSite, port: int) -> None:
-    try:
-        await site.start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                "port-in-use", f"Port {port} is in use. Stop what uses it, or choose another in staffetta.toml."
-            ) from error
-        raise ConfigError("port", f"Port {port} cannot be opened. Choose another in staffetta.toml.") from error
-
-
-def remove_stale(path: Path) -> None:
-    """Remove the socket of a process that is gone; refuse if one still answers."""
-    if not path.exists():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink()
-            return
-    raise ConfigError("already-running", "A node is running in this folder already. Stop it first.")
 
 
 async def serve(config: Config, *, ready: Callable[[Node], None] | None = None, place: Place | None = None) -> None:

@@ -19,9 +19,9 @@ import msgspec
 from sqlalchemy import Column, Connection, Select, String, Table, collate, func, insert, select, tuple_
 
 from node import config, faults
-from node.app import bring_up_to_date, open_database
 from node.errors import ConfigError
 from node.office import audit
+from node.opening import bring_up_to_date, open_database
 from node.storage import files, moved, transfer
 from node.storage.database import Database
 from node.storage.moved import Move

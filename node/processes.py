@@ -24,9 +24,10 @@ from typing import Final
 
 import structlog
 
-from node.app import SOCKET_NAME, remove_stale, serve
+from node.app import SOCKET_NAME, serve
 from node.config import Config
 from node.errors import ConfigError, NodeError
+from node.opening import remove_stale
 from node.place import Duty, Place
 
 log = structlog.get_logger(__name__)

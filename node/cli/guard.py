@@ -66,14 +66,14 @@ def _at_the_machine(
     except ConfigError as error:
         if error.code != "node-not-running":
             raise
-    from node import app
+    from node import opening
     from node.office.actor import Actor
 
     loaded = config.load(settings.data_dir)
-    database = app.open_database(loaded)
+    database = opening.open_database(loaded)
     try:
-        app.bring_up_to_date(database)
+        opening.bring_up_to_date(database)
         now = datetime.now(UTC)
-        return database.write_sync(decide, app.load(loaded, database, now), Actor.node(), now, **(said or {}))
+        return database.write_sync(decide, opening.load(loaded, database, now), Actor.node(), now, **(said or {}))
     finally:
         database.close()

@@ -160,7 +160,7 @@ def _check_zone(zone: str) -> None:
 
 
 def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, Any]:
-    from node import app
+    from node import opening
     from node.exchange.client import check_address
     from node.office import setup, staff
     from node.storage import migrate
@@ -180,7 +180,7 @@ def _initialise(data_dir: Path, answers: Answers, passphrase: str) -> dict[str, 
             path.unlink(missing_ok=True)
     keystore = Keystore.create(data_dir / "keys", now)
     chosen = config.Database(url=answers.database_url, password_file=answers.database_password_file)
-    database = app.open_database(config.Config(data_dir=data_dir, database=chosen))
+    database = opening.open_database(config.Config(data_dir=data_dir, database=chosen))
     try:
         migrate.upgrade(database)
         printed = database.write_sync(
@@ -246,10 +246,10 @@ def serve(settings: Settings, workers: int | None, role: str | None) -> None:
 @pass_settings
 def migrate(settings: Settings) -> None:
     """Bring the database to this version. `serve` does it by itself at start."""
-    from node import app
+    from node import opening
     from node.storage import migrate as migrations
 
-    database = app.open_database(config.load(settings.data_dir))
+    database = opening.open_database(config.load(settings.data_dir))
     progress("Bringing the database up to date …", as_json=settings.as_json)
     try:
         done = migrations.upgrade(database)

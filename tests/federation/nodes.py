@@ -20,7 +20,7 @@ from typing import IO, Any
 import psycopg
 from sqlalchemy import Connection
 
-from node import app, config, faults
+from node import config, faults, opening
 from node.cli.client import Client
 from node.cli.demo import DemoAgency
 from node.exchange import peers
@@ -92,9 +92,9 @@ class RealNode(DemoAgency):
     def opened(self) -> Iterator[tuple[Database, Here]]:
         """What the process would work on, while it does not run."""
         settings = config.load(self.folder)
-        database = app.open_database(settings)
+        database = opening.open_database(settings)
         try:
-            yield database, app.load(settings, database, datetime.now(UTC))
+            yield database, opening.load(settings, database, datetime.now(UTC))
         finally:
             database.close()
 
