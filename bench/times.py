@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, insert, update
 
+from node import log
 from node.casework import cases, followups, programmes, rehearsal
 from node.casework.rehearsal import Changes
 from node.storage.tables import cases as case_rows
@@ -36,6 +37,7 @@ def measure(root: Path, url: str) -> dict[str, float]:
 
 def node_year() -> float:
     """Seconds of CPU for one node-year of ten cases and three peers, with the fast primitives."""
+    log.setup("critical")  # what a node tells of a year's cuts is not what is measured, and fills the screen
     begun = time.process_time()
     years.run_seed(1)
     simulator.forget_templates()
