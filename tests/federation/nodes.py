@@ -29,7 +29,7 @@ from node.storage.database import Database
 from node.storage.here import Here
 from node.storage.settings import set_setting
 from tests.federation import prepared
-from tests.federation.starter import Started
+from tests.federation.starter import Started, is_ready_for
 
 FORM: dict[str, Any] = {
     "referral": {"desk": "Desk", "kind": "referral", "priority": "normal"},
@@ -104,8 +104,8 @@ class RealNode(DemoAgency):
         if fault is not None:
             environment[faults.VARIABLE] = fault
         words = ("serve", *self.options)
-        # The system's loader reads what is given, and what reads its certificates when it is loaded has been loaded.
-        if given or "SSL_CERT_FILE" in environment:
+        # The system's loader reads what is given.
+        if given or not is_ready_for(environment):
             command = [sys.executable, "-m", "node", "--data", str(self.folder), *words]
             self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment, cwd=self.folder)
             return

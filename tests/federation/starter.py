@@ -26,6 +26,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+#: Which certificates are trusted is read while the program is loaded.
+_TRUSTED = "SSL_CERT_FILE"
+_loaded_with = os.environ.get(_TRUSTED)
+
 _gate = threading.Lock()
 _line: socket.socket | None = None
 _process: subprocess.Popen[bytes] | None = None
@@ -94,6 +98,11 @@ class Started:
         return kept[0], kept[1]
 
 
+def is_ready_for(environment: Mapping[str, str]) -> bool:
+    """Whether a process that is begun here trusts what one of its own, in this environment, would trust."""
+    return environment.get(_TRUSTED) == _loaded_with
+
+
 def run(
     *words: str, text: str = "", timeout: float = 60, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -119,6 +128,8 @@ def _starter() -> socket.socket:
                 pass_fds=[its.fileno()],
                 cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name != _TRUSTED}
+                | ({} if _loaded_with is None else {_TRUSTED: _loaded_with}),
             )
         atexit.register(_end)
     return _line
