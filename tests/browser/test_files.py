@@ -12,6 +12,7 @@ from protocol import crypto
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person
 from tests.browser.test_referral import arrive, refer
+from tests.federation.test_backup import wait_for
 from tests.web.test_pictures import JPEG, PLACE
 
 PDF = b"%PDF-1.7\n" + crypto.random_bytes(3 * 1024 * 1024)
@@ -72,7 +73,7 @@ def test_what_cannot_be_sent_is_refused_with_a_sentence(
     network: Network, meet: Meet, script: bool, tmp_path: Path
 ) -> None:
     carla = meet(network.lantern, "carla", java_script_enabled=script)
-    refer(carla)
+    referral = refer(carla)
     for name, content, sentence in (
         ("tool.exe", b"MZ" + bytes(100), "This kind of file cannot be sent."),
         ("photo.jpg", b"\xff\xd8\xff\xe0\x00\x10cut", "This picture is damaged."),
@@ -81,6 +82,13 @@ def test_what_cannot_be_sent_is_refused_with_a_sentence(
         attach(carla, name, content)
         carla.wait_for(sentence)
     if script:
+        # News do not take the sentence away: she would think that the file was sent.
+        irma, ours = network.harbour.client("irma"), network.lantern.client("carla")
+        wait_for(lambda: referral in [r["id"] for r in irma.get("/api/v1/referrals")["referrals"]])
+        irma.post(f"/api/v1/referrals/{referral}/acts", {"action": "acknowledge"})
+        wait_for(lambda: bool(ours.get(f"/api/v1/referrals/{referral}")["acknowledged_at"]))
+        carla.page.wait_for_timeout(1000)
+        assert carla.sees("This file is empty.")
         film = tmp_path / "film.pdf"
         with film.open("wb") as file:
             file.truncate(26 * 1024 * 1024)

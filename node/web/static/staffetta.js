@@ -114,8 +114,9 @@
       const now = document.getElementById("live");
       timer = undefined;
       if (!now || now.dataset.events.endsWith(latest)) return;
-      // Nobody's half-written answer is taken away.
-      if (!now.querySelector("details[open]") && !now.contains(document.activeElement?.closest("form"))) {
+      // Nobody's half-written answer is taken away, nor a file that is being sent, nor what is said about it.
+      const sending = "form[data-upload] button:disabled, form[data-upload] [role=alert]:not(:empty)";
+      if (!now.querySelector("details[open], " + sending) && !now.contains(document.activeElement?.closest("form"))) {
         htmx.trigger(now, "changed");
       }
       timer = setTimeout(check, 500);
