@@ -16,7 +16,7 @@ SEEDS ?= 10000
 YEARS ?= 1000
 MESSAGE ?=
 
-.PHONY: help setup demo lint test test-long simulate mutants bench release lock migration texts clean
+.PHONY: help setup demo lint rules test test-long simulate mutants bench release lock migration texts clean
 
 help:
 	@echo 'make demo                    three agencies on this machine play a referral; ARGS="--exit" ends after it'
@@ -38,16 +38,17 @@ setup:
 demo: setup
 	@.venv/bin/staffetta demo $(ARGS)
 
-lint: setup
+lint: rules
+	$(PY) -m mypy
+
+rules: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-test: setup
+test: rules
 	@.ci/system-packages
-	@$(MAKE) lint
-	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	.ci/test -n $(JOBS) --dist worksteal $(ARGS)
 
 test-long: setup
 	@.ci/system-packages
