@@ -23,6 +23,7 @@ AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--in-process-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

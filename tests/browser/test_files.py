@@ -11,7 +11,7 @@ import pytest
 from protocol import crypto
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person
-from tests.browser.test_referral import arrive, refer
+from tests.browser.test_referral import arrive, referred
 from tests.federation.test_backup import wait_for
 from tests.web.test_pictures import JPEG, PLACE
 
@@ -46,7 +46,7 @@ def saved(who: Person, name: str) -> bytes:
 def test_a_file_goes_with_a_referral_with_and_without_javascript(network: Network, meet: Meet, script: bool) -> None:
     carla = meet(network.lantern, "carla", java_script_enabled=script)
     irma = meet(network.harbour, "irma", accept_downloads=True)
-    referral = refer(carla)
+    referral = referred(network, carla)
     arrive(irma, referral)
     attach(carla, "permesso è valido.pdf", PDF, "Her permit")
     carla.wait_for("Her permit")
@@ -60,7 +60,7 @@ def test_a_file_goes_with_a_referral_with_and_without_javascript(network: Networ
 def test_a_photograph_arrives_without_the_place_where_it_was_taken(network: Network, meet: Meet) -> None:
     carla = meet(network.lantern, "carla")
     irma = meet(network.harbour, "irma", accept_downloads=True)
-    referral = refer(carla)
+    referral = referred(network, carla)
     attach(carla, "room.jpg", JPEG)
     carla.wait_for("room.jpg")
     wait_for_file(irma, referral, "room.jpg")
@@ -73,7 +73,7 @@ def test_what_cannot_be_sent_is_refused_with_a_sentence(
     network: Network, meet: Meet, script: bool, tmp_path: Path
 ) -> None:
     carla = meet(network.lantern, "carla", java_script_enabled=script)
-    referral = refer(carla)
+    referral = referred(network, carla)
     for name, content, sentence in (
         ("tool.exe", b"MZ" + bytes(100), "This kind of file cannot be sent."),
         ("photo.jpg", b"\xff\xd8\xff\xe0\x00\x10cut", "This picture is damaged."),
@@ -99,7 +99,7 @@ def test_what_cannot_be_sent_is_refused_with_a_sentence(
 
 def test_a_file_is_an_attachment_of_no_type_and_only_for_the_two_desks(network: Network, meet: Meet) -> None:
     carla, aldo = meet(network.lantern, "carla"), meet(network.lantern, "aldo")
-    referral = refer(carla)
+    referral = referred(network, carla)
     attach(carla, "page.txt", b"<script>alert(1)</script>")
     carla.wait_for("page.txt")
     link = carla.page.get_by_role("link", name="page.txt").first.get_attribute("href") or ""
@@ -117,5 +117,5 @@ def test_a_file_is_an_attachment_of_no_type_and_only_for_the_two_desks(network: 
 
 def test_who_keeps_files_private_is_not_asked_again_by_a_button(network: Network, meet: Meet) -> None:
     carla = meet(network.lantern, "carla")
-    refer(carla, private="attachments")
+    referred(network, carla, private="attachments")
     assert carla.sees("She was not asked whether files may be sent.") and not carla.sees("Send the file")

@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 
 from tests.browser.conftest import Meet, Network, Staffed
 from tests.browser.requests import ask
-from tests.browser.test_referral import arrive, refer
+from tests.browser.test_referral import arrive, referred
 from tests.federation.nodes import RealNode, form
 from tests.mailbox import Box
 
@@ -81,7 +81,7 @@ def test_her_copy_is_in_her_language_and_without_a_menu(network: Network, meet: 
 
 def test_everything_we_hold_can_be_shown_to_the_person_and_that_is_in_the_trail(network: Network, meet: Meet) -> None:
     carla, irma = meet(network.lantern, "carla"), meet(network.harbour, "irma")
-    referral = refer(carla, code="SHOWN-INVENTED")
+    referral = referred(network, carla, code="SHOWN-INVENTED")
     arrive(irma, referral)
     irma.fill("Note or question", "We look forward to meeting her.")
     irma.click("Send")
@@ -97,7 +97,7 @@ def test_everything_we_hold_can_be_shown_to_the_person_and_that_is_in_the_trail(
 
 def test_who_was_referred_is_referred_onward_only_by_asking_her_anew(network: Network, meet: Meet) -> None:
     carla, irma = meet(network.lantern, "carla"), meet(network.harbour, "irma")
-    referral = refer(carla, code="ONWARD-INVENTED")
+    referral = referred(network, carla, code="ONWARD-INVENTED")
     arrive(irma, referral)
     irma.page.locator("summary", has_text="Accept").click()
     irma.page.locator("details[open]").get_by_role("button", name="Accept", exact=True).last.click()

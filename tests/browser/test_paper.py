@@ -16,7 +16,7 @@ from node.web.pages.paper import make_pdf
 from tests.browser.conftest import Meet, Network
 from tests.browser.people import Person
 from tests.browser.requests import token
-from tests.browser.test_referral import NUMBER, prepare, refer
+from tests.browser.test_referral import NUMBER, prepare, referred
 
 
 def paper(who: Person, path: str) -> PdfReader:
@@ -64,7 +64,7 @@ def test_arabic_is_shaped_and_runs_from_the_right(network: Network, meet: Meet) 
 
 def test_her_copy_and_a_referral_are_papers_for_who_may_read_them(network: Network, meet: Meet) -> None:
     carla, aldo = meet(network.lantern, "carla"), meet(network.lantern, "aldo")
-    referral = refer(carla, code="COPY-INVENTED")
+    referral = referred(network, carla, code="COPY-INVENTED")
     text = words(paper(carla, f"/referrals/{referral}/paper"))
     assert "COPY-INVENTED" in text and NUMBER in text and "may not be passed on" in text
     carla.click("The case", role="link")
