@@ -17,8 +17,11 @@ import pytest
 
 #: The folder of this run, which its processes inherit.
 VARIABLE = "STAFFETTA_PREPARED"
-#: After this it is made again: a session ends after half an hour in which nobody used it.
-GOOD_SECONDS = 600
+#: When the run began: unix time, in seconds.
+BEGUN = "STAFFETTA_PREPARED_SINCE"
+#: After this it is made again: a session ends after half an hour in which nobody used it. Counted from the beginning of
+#: the run, so that an ordinary one makes nothing twice.
+GOOD_SECONDS = 900
 
 
 def begin(config: pytest.Config) -> None:
@@ -27,12 +30,13 @@ def begin(config: pytest.Config) -> None:
         return
     folder = tempfile.mkdtemp(prefix="staffetta-prepared-")
     os.environ[VARIABLE] = folder
+    os.environ[BEGUN] = str(int(time.time()))
     config.add_cleanup(lambda: shutil.rmtree(folder))
 
 
 def once(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
     """The folder that `make` has filled, and what it returned, as JSON has it. Nobody changes either any more."""
-    folder = Path(os.environ[VARIABLE]) / f"{name}-{int(time.time()) // GOOD_SECONDS}"
+    folder = Path(os.environ[VARIABLE]) / f"{name}-{(int(time.time()) - int(os.environ[BEGUN])) // GOOD_SECONDS}"
     told = folder.with_suffix(".json")
     with folder.with_suffix(".lock").open("w") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
