@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, inspect, text
+from sqlalchemy import CheckConstraint, Connection, Table, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from node.storage import migrate
 from node.storage.database import Database
-from node.storage.tables import metadata, settings, tasks
+from node.storage.tables import messages, metadata, settings, staff, tasks
 from protocol.codes import MessageType
 
 
@@ -31,7 +35,7 @@ def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
 
 
 def test_every_closed_list_is_checked_by_the_database(database: Database) -> None:
-    """Alembic does not compare CHECK constraints: they are counted, and one of them is tried."""
+    """Alembic does not compare CHECK constraints: names and values are compared here, and some of them are tried."""
 
     def checks(db: object) -> set[str]:
         found = inspect(db)
@@ -51,19 +55,57 @@ def test_every_closed_list_is_checked_by_the_database(database: Database) -> Non
 
     texts = database.read_sync(lists)
     assert len(texts) == len(dict(texts)), "a check that a migration replaced is gone"
-    allowed = dict(texts)["ck_messages_type"]
-    assert all(f"'{kind}'" in allowed for kind in MessageType)
+    allowed = {name: re.findall("'([^']+)'", said) for name, said in texts}
+    assert allowed == {
+        str(constraint.name): re.findall("'([^']+)'", str(constraint.sqltext))
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    assert allowed["ck_messages_type"] == list(MessageType)
 
-    def wrong(db: object) -> None:
-        db.execute(  # type: ignore[attr-defined]
-            text(
-                "INSERT INTO staff (id, handle, roles, status, created_at, totp_last_step, failures) "
-                "VALUES ('x', 'x', '[]', 'unheard-of', 0, 0, 0)"
-            )
-        )
+
+_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "column", "allowed"),
+    [
+        (
+            staff,
+            {"id": "x", "handle": "x", "roles": "[]", "created_at": _AT, "totp_last_step": 0, "failures": 0},
+            "status",
+            "active",
+        ),
+        (
+            messages,
+            {
+                "agency": "x",
+                "id": "x",
+                "incoming": False,
+                "peer": "x",
+                "type": "hello",
+                "at": _AT,
+                "created_at": _AT,
+                "content_hash": "x",
+                "body_hash": "x",
+                "content": b"x",
+            },
+            "state",
+            "queued",
+        ),
+    ],
+    ids=["compared with a list", "compared value by value"],
+)
+def test_what_is_not_in_a_closed_list_is_refused(
+    database: Database, table: Table, row: dict[str, Any], column: str, allowed: str
+) -> None:
+    def add(db: Connection, value: str) -> None:
+        db.execute(insert(table), {**row, column: value})
 
     with pytest.raises(IntegrityError):
-        database.write_sync(wrong)
+        database.write_sync(add, "unheard-of")
+    database.write_sync(add, allowed)
 
 
 def test_rows_fit_through_the_types_of_both_databases(database: Database) -> None:
