@@ -14,6 +14,7 @@ from sqlalchemy import URL, Dialect, Engine, event
 from node.storage import engines
 from node.storage.database import Database
 from tests.office.house import Office, create_tables, make_office
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -26,18 +27,40 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def in_a_file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Office, Path]:
+    """“Casa Lume” as it was set up, to be copied: its database lies in this file."""
+    folder = tmp_path_factory.mktemp("office")
+    path = folder / "node.db"
+    shutil.copy(empty_file, path)
+    made = make_office(f"sqlite:///{path}", folder)
+    made.database.close()
+    return made, path
+
+
+@pytest.fixture(scope="session")
+def on_a_server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Office, str]:
+    """The same; its database is this one of the server."""
+    name = postgres.create_database(postgres.with_tables)
+    made = make_office(postgres.url(name), tmp_path_factory.mktemp("office"))
+    made.database.close()
+    return made, name
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
     """“Casa Lume” with one person in it; the test runs once on each database."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("empty_file"), tmp_path / "node.db")
-        made = make_office(f"sqlite:///{tmp_path / 'node.db'}", tmp_path)
+        like, path = request.getfixturevalue("in_a_file")
+        shutil.copy(path, tmp_path / "node.db")
+        made = make_office(f"sqlite:///{tmp_path / 'node.db'}", tmp_path, like)
         yield made
         made.database.close()
         return
     server = request.getfixturevalue("postgres")
-    name = server.create_database(server.with_tables)
-    made = make_office(server.url(name), tmp_path)
+    like, template = request.getfixturevalue("on_a_server")
+    name = server.create_database(template)
+    made = make_office(server.url(name), tmp_path, like)
     yield made
     made.database.close()
     server.drop_database(name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -46,23 +47,28 @@ class Person:
 class Office:
     """One agency with its database. `first` set it up: officer, administrator, supervisor, director."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, like: Office | None = None) -> None:
+        """`like`: the database is a copy of this one's, and the keys become one."""
         self.database = database
         self.now = START
-        self.keystore = Keystore.create(folder / "keys", self.now)
-        salt = crypto.random_bytes(signin.SALT_BYTES)
         passphrase = "lanterns over the quiet bay"
-        self.printed = database.write_sync(
-            setup.initialise,
-            self.keystore,
-            self.now,
-            name="Casa Lume",
-            agency_type=AgencyType.NGO,
-            zone="Europe/Rome",
-            handle="ottavia",
-            salt=salt,
-            stretched=stretch(passphrase, salt),
-        )
+        if like is not None:
+            shutil.copytree(like.keystore.folder, folder / "keys")
+            self.keystore, self.printed = Keystore.open(folder / "keys"), like.printed
+        else:
+            self.keystore = Keystore.create(folder / "keys", self.now)
+            salt = crypto.random_bytes(signin.SALT_BYTES)
+            self.printed = database.write_sync(
+                setup.initialise,
+                self.keystore,
+                self.now,
+                name="Casa Lume",
+                agency_type=AgencyType.NGO,
+                zone="Europe/Rome",
+                handle="ottavia",
+                salt=salt,
+                stretched=stretch(passphrase, salt),
+            )
         self.here: Here = database.read_sync(setup.load_here, self.keystore, Directory())
         self.first = Person(self.printed.staff_id, "ottavia", passphrase, self.printed.totp_secret)
 
@@ -135,9 +141,9 @@ class Office:
         return desk_id
 
 
-def make_office(url: str, folder: Path) -> Office:
-    """An agency in a database that has its tables and nothing in them, to be closed by who made it."""
-    return Office(Database.open(url), folder)
+def make_office(url: str, folder: Path, like: Office | None = None) -> Office:
+    """An agency in a database that has its tables and nothing in them, or is `like`'s; to be closed by who made it."""
+    return Office(Database.open(url), folder, like)
 
 
 def create_tables(db: Any) -> None:
