@@ -17,7 +17,7 @@ from protocol.codes import AgencyType
 from tests import mailbox
 from tests.federation import prepared
 from tests.postgres import PostgresServer
-from tests.world import Agency, Store, copy_agency, make_agency, meet
+from tests.world import Agency, Store, copies, copy_agency, make_agency, meet
 
 # The machine is shared and slow at times: a test fails for what it finds, not for how long it took. Derandomised,
 # so that a run that was green stays green until the code changes.
@@ -144,11 +144,15 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Agenc
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> tuple[Agency, Agency]:
+def two(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Agency, ...]:
     """Like `pair`, on SQLite alone: for what asks nothing of a database that the others have not asked."""
-    agencies = make_agency(tmp_path, "Lantern"), make_agency(tmp_path, "Harbour")
-    meet(*agencies)
-    return agencies
+
+    def make(folder: Path) -> tuple[Agency, Agency]:
+        agencies = make_agency(folder, "Lantern"), make_agency(folder, "Harbour")
+        meet(*agencies)
+        return agencies
+
+    return copies("two", make, tmp_path_factory, tmp_path)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

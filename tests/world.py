@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from sqlalchemy import Connection, Dialect, Engine, NullPool, StaticPool, create_engine, delete, event, insert, select
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -201,6 +202,24 @@ def copy_agency(made: Agency, store: Store, folder: Path, now: datetime = START)
     copied = Agency(made.name, store, here, made.actor, made.desk, made.printed)
     copied.reload(now)
     return copied
+
+
+#: By name agencies that were made once in this process, and what is in their databases.
+_made: dict[str, tuple[tuple[Agency, ...], list[bytes]]] = {}
+
+
+def copies(
+    name: str, make: Callable[[Path], tuple[Agency, ...]], folders: pytest.TempPathFactory, folder: Path
+) -> tuple[Agency, ...]:
+    """What `make` makes, with databases in memory: made once under this name, and copied into `folder`."""
+    if name not in _made:
+        made = make(folders.mktemp("made"))
+        _made[name] = made, [agency.store.raw(lambda db: bytes(db.serialize())) for agency in made]
+    made, contents = _made[name]
+    return tuple(
+        copy_agency(agency, Store("sqlite://", content=content), folder)
+        for agency, content in zip(made, contents, strict=True)
+    )
 
 
 def _seed(db: Connection, staff_id: str, stretched: bytes) -> bytes:

@@ -40,7 +40,7 @@ from protocol.codes import (
 )
 from protocol.errors import LocalError
 from protocol.messages import Hello, Marking
-from tests.world import START, Agency, make_agency, meet, refer, settle_all
+from tests.world import START, Agency, copies, make_agency, meet, refer, settle_all
 
 MINUTE = timedelta(minutes=1)
 CONTENT = Content(
@@ -58,13 +58,17 @@ CONTENT = Content(
 
 
 @pytest.fixture
-def three(tmp_path: Path) -> tuple[Agency, Agency, Agency]:
+def three(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Agency, ...]:
     """An NGO, a shelter, a liaison; the NGO has met both."""
-    ngo, shelter = make_agency(tmp_path, "Lantern"), make_agency(tmp_path, "Harbour")
-    police = make_agency(tmp_path, "Liaison", AgencyType.LAW_ENFORCEMENT)
-    meet(ngo, shelter)
-    meet(ngo, police)
-    return ngo, shelter, police
+
+    def make(folder: Path) -> tuple[Agency, Agency, Agency]:
+        ngo, shelter = make_agency(folder, "Lantern"), make_agency(folder, "Harbour")
+        police = make_agency(folder, "Liaison", AgencyType.LAW_ENFORCEMENT)
+        meet(ngo, shelter)
+        meet(ngo, police)
+        return ngo, shelter, police
+
+    return copies("three", make, tmp_path_factory, tmp_path)
 
 
 def raise_one(one: Agency, other: Agency, now: datetime = START, **changes: Any) -> str:
