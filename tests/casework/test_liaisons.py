@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from node.storage.tables import audit, messages, notices
 from protocol.alert import ACKNOWLEDGE_WITHIN, RECEIPT_WITHIN, AlertAction
 from protocol.codes import AgencyType, AlertStatus, Urgency
 from tests.casework.test_alerts import raise_one, row
-from tests.world import START, Agency, carry, make_agency, meet, settle_all
+from tests.world import START, Agency, carry, copies, make_agency, meet, settle_all
 
 MINUTE = timedelta(minutes=1)
 WITHIN, RECEIPT = ACKNOWLEDGE_WITHIN[Urgency.IMMEDIATE], RECEIPT_WITHIN[Urgency.IMMEDIATE]
@@ -36,15 +37,23 @@ KINDS = {
 MINUTES = 65
 
 
+def three(folder: Path) -> tuple[Agency, ...]:
+    ngo, *police = made = (
+        make_agency(folder, "Lantern"),
+        make_agency(folder, "Liaison", AgencyType.LAW_ENFORCEMENT),
+        make_agency(folder, "Other", AgencyType.LAW_ENFORCEMENT),
+    )
+    for one in police:
+        meet(ngo, one)
+    return made
+
+
 class Life:
     """One agency that alerts, and two liaisons."""
 
-    def __init__(self, folder: Path, seed: int, first: str, second: str) -> None:
+    def __init__(self, agencies: Sequence[Agency], seed: int, first: str, second: str) -> None:
         self.rng = random.Random(seed)
-        self.ngo = make_agency(folder, "Lantern")
-        self.police = [make_agency(folder, name, AgencyType.LAW_ENFORCEMENT) for name in ("Liaison", "Other")]
-        for one in self.police:
-            meet(self.ngo, one)
+        self.ngo, *self.police = agencies
         self.kinds = dict(zip((one.id for one in self.police), (first, second), strict=True))
         self.told: Counter[str] = Counter()
 
@@ -71,9 +80,11 @@ class Life:
 
 @pytest.mark.parametrize("first", list(KINDS))
 @pytest.mark.parametrize("second", ["there", "gone"])
-def test_whatever_a_liaison_does_the_sender_knows_and_no_alert_is_lost(tmp_path: Path, first: str, second: str) -> None:
+def test_whatever_a_liaison_does_the_sender_knows_and_no_alert_is_lost(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, first: str, second: str
+) -> None:
     for seed in range(2):
-        life = Life(tmp_path / str(seed), seed, first, second)
+        life = Life(copies("two liaisons", three, tmp_path_factory, tmp_path / str(seed)), seed, first, second)
         ngo, (one, other) = life.ngo, life.police
         alert = raise_one(ngo, one, second=(other.id, other.desk))
         pair = (alert, row(ngo, alert).second_id)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from node.storage.tables import agencies, tasks
 from protocol.codes import Role
 from protocol.errors import LocalError
 from tests.depots import Rooms
-from tests.world import START, Agency, make_agency, meet
+from tests.world import START, Agency, copies, make_agency, meet
 
 
 @dataclass
@@ -58,11 +58,8 @@ class Asked:
 class House:
     """A node's doubt, with three agencies that it knows."""
 
-    def __init__(self, folder: Path) -> None:
-        self.us = make_agency(folder, "Lantern")
-        self.peers = [make_agency(folder, name) for name in ("Harbour", "Bridge", "Lighthouse")]
-        for peer in self.peers:
-            meet(self.us, peer)
+    def __init__(self, made: Sequence[Agency]) -> None:
+        self.us, *self.peers = made
         self.watch, self.asked = Watch(), Asked()
         self.doubt = Doubt(self.watch)
 
@@ -89,8 +86,14 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    yield House(tmp_path)
+def house(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+    def make(folder: Path) -> tuple[Agency, ...]:
+        us, *peers = made = tuple(make_agency(folder, name) for name in ("Lantern", "Harbour", "Bridge", "Lighthouse"))
+        for peer in peers:
+            meet(us, peer)
+        return made
+
+    return House(copies("clocks", make, tmp_path_factory, tmp_path))
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=3), timedelta(hours=-3), timedelta(minutes=3), timedelta(days=-3650)])
