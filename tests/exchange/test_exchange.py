@@ -59,6 +59,19 @@ def test_a_duplicate_gets_the_stored_receipt_whatever_has_happened_since(pair: P
     assert value(shelter, select(referral_rows.c.status)) == "accepted"
 
 
+def test_what_a_clock_that_was_ahead_has_dated_waits_and_keeps_nothing_back(pair: Pair) -> None:
+    ngo, shelter = pair
+    ahead = refer(ngo, shelter, START + 3 * DAY)
+    right = refer(ngo, shelter)
+    dispatch = claim(ngo, shelter)
+    assert [claimed.message_id for claimed in dispatch.claimed] == [right]
+    assert receive(shelter, dispatch.body).applied == 1
+    ngo.store.write(sending.fail, START, dispatch, 0.5, None)
+    ngo.store.write(sending.reset_back_off, shelter.id)
+    assert carry(ngo, shelter, START + 2 * DAY) == 2
+    assert sorted(values(shelter, select(referral_rows.c.id))) == sorted([ahead, right])
+
+
 def test_the_same_id_with_other_content_is_an_alarm(pair: Pair) -> None:
     ngo, shelter = pair
     referral = refer(ngo, shelter)
