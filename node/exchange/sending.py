@@ -37,6 +37,8 @@ BACKOFF_SECONDS: Final = (0, 5, 15, 60, 300, 900, 1800, 3600)
 JITTER: Final = 0.2
 #: An alert does not share in the wait of its agency: after these it is tried every half minute, for its 72 hours.
 ALERT_BACKOFF_SECONDS: Final = (2, 5, 15, 30)
+#: How often a message is tried that was dated by a clock that was ahead: as rarely as an agency that does not answer.
+_AHEAD_AGAIN: Final = timedelta(seconds=BACKOFF_SECONDS[-1])
 #: Header, HPKE, binding, batch path and signatures around content and body; for choosing how many fit in a request.
 _WRAPPING_BYTES: Final = 6_400
 
@@ -52,6 +54,8 @@ class Claimed:
     referral_id: str | None
     content_hash: str
     attempts: int = 0
+    #: Dated so far ahead of our clock that, if that is right, nobody takes it yet (Specification, 7.4, step 15).
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ _CLAIM = (
         messages.c.referral_id,
         messages.c.release_id,
         messages.c.content_hash,
+        messages.c.created_at,
         messages.c.content,
         bodies.c.body_sealed,
     )
@@ -111,9 +116,6 @@ _CLAIM = (
         or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= bindparam("now")),
         or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > bindparam("now")),
         outbox.c.lane.between(bindparam("lane_from"), bindparam("lane_to")),
-        # Dated by a clock that was ahead: nobody takes it yet (Specification, 7.4, step 15), and an agency that was
-        # asked in vain has its back-off, for everything else too.
-        messages.c.created_at <= bindparam("ahead"),
     )
     .order_by(outbox.c.lane, outbox.c.number)
     .limit(bindparam("most"))
@@ -178,7 +180,7 @@ def claim(
     if known is not None and known.retry_at is not None and known.retry_at > now:
         return None
     query = _DUE if db.dialect.name == "sqlite" else _DUE_SHARED
-    facts = {"us": here.agency, "peer": peer, "now": now, "ahead": now + timedelta(seconds=CLOCK_AHEAD_SECONDS)}
+    facts = {"us": here.agency, "peer": peer, "now": now}
     lanes = {"lane_from": lane_number(first), "lane_to": min(lane_number(last), _FILES - 1)}
     rows = query.all(db, {**facts, "most": limit, **lanes})
     if not rows and last is Lane.FILES:
@@ -195,8 +197,18 @@ def claim(
     _LEASE.run(db, {"numbers": numbers, "until": now + LEASE, "slot": slot_of(db)})
     sender = envelope.Sender(here.agency, here.keystore.node, here.directory.version, here.directory.hash)
     outgoing = tuple(envelope.Outgoing(row.content, body) for row, body in ready)
+    latest = now + timedelta(seconds=CLOCK_AHEAD_SECONDS)
     claimed = tuple(
-        Claimed(row.number, row.id, row.type, row.thread_id, row.referral_id, row.content_hash, row.attempts)
+        Claimed(
+            row.number,
+            row.id,
+            row.type,
+            row.thread_id,
+            row.referral_id,
+            row.content_hash,
+            row.attempts,
+            row.created_at > latest,
+        )
         for row, _ in ready
     )
     at, shares = seconds(now), member.peer.shares
@@ -266,6 +278,10 @@ def settle(
         ahead = max(receipt.created for receipt, _ in receipts) - seconds(now)
         _HEARD.run(db, {"peer": dispatch.peer, "at": now, "ahead": ahead})
     left = [claimed for claimed in dispatch.claimed if claimed.message_id not in settled]
+    if not dispatch.is_alert and (ahead_of_us := [claimed for claimed in left if claimed.is_ahead]):
+        # Written while our clock was wrong: these wait, not their agency, which takes everything else.
+        _FREE.run(db, {"numbers": [claimed.number for claimed in ahead_of_us], "until": now + _AHEAD_AGAIN})
+        left = [claimed for claimed in left if not claimed.is_ahead]
     if left:
         _free(db, now, dispatch, left)
         if not settled and not dispatch.is_alert:

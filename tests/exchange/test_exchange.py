@@ -62,14 +62,22 @@ def test_a_duplicate_gets_the_stored_receipt_whatever_has_happened_since(pair: P
 def test_what_a_clock_that_was_ahead_has_dated_waits_and_keeps_nothing_back(pair: Pair) -> None:
     ngo, shelter = pair
     ahead = refer(ngo, shelter, START + 3 * DAY)
+    assert carry(ngo, shelter, START) == 0, "refused: it comes from the future"
+    assert value(ngo, select(agencies.c.retry_at)) is None, "and no back-off for it"
     right = refer(ngo, shelter)
-    dispatch = claim(ngo, shelter)
-    assert [claimed.message_id for claimed in dispatch.claimed] == [right]
-    assert receive(shelter, dispatch.body).applied == 1
-    ngo.store.write(sending.fail, START, dispatch, 0.5, None)
-    ngo.store.write(sending.reset_back_off, shelter.id)
-    assert carry(ngo, shelter, START + 2 * DAY) == 2
+    assert carry(ngo, shelter, START) == 1
+    assert values(shelter, select(referral_rows.c.id)) == [right]
+    assert carry(ngo, shelter, START + 2 * DAY) == 1
     assert sorted(values(shelter, select(referral_rows.c.id))) == sorted([ahead, right])
+
+
+def test_what_waits_goes_though_our_clock_has_fallen_behind(pair: Pair) -> None:
+    ngo, shelter = pair
+    referral = refer(ngo, shelter, START + 3 * DAY)
+    dispatch = claim(ngo, shelter, START)
+    got = receive(shelter, dispatch.body, START + 3 * DAY)
+    answer = inbox.answer(shelter.here, START + 3 * DAY, got)
+    assert [e.message for entries in got.entries.values() for e in entries] == [referral] and answer
 
 
 def test_the_same_id_with_other_content_is_an_alarm(pair: Pair) -> None:
